@@ -1,0 +1,88 @@
+package wire
+
+import (
+	"slices"
+
+	"github.com/understudy-dr/understudy/internal/fault"
+)
+
+// ALPN is the protocol name both sides ask TLS for on the data port.
+const ALPN = "understudy-wire"
+
+// The protocol versions, newest first, a line of reason each; never renumbered.
+const (
+	V1 uint32 = 1 // hello, welcome, refuse, ack; frames of format 1
+)
+
+// Versions that this build speaks, best first.
+var Versions = []uint32{V1}
+
+// Choose picks the best version that both sides speak.
+func Choose(offered []uint32) (uint32, error) {
+	for _, v := range Versions {
+		if slices.Contains(offered, v) {
+			return v, nil
+		}
+	}
+	return 0, fault.New(fault.Unsupported, "wire: hello", "the peer speaks protocol versions %v, this side %v", offered, Versions).
+		WithHint("upgrade the older side")
+}
+
+// Hello opens a connection. The agent's certificate, not this message, says who it is.
+type Hello struct {
+	Versions []uint32 `json:"versions"`
+	Agent    string   `json:"agent"`     // build version, for the log
+	Capture  string   `json:"captureId"` // hex
+	Epoch    uint64   `json:"epoch"`     // the agent's current epoch, 0 before the first
+	Acked    uint64   `json:"acked"`     // the highest position the agent saw acknowledged for this journal
+	Journal  string   `json:"journalId"` // the journal that Acked and Epoch belong to; "" before the first
+	Disks    []Disk   `json:"disks"`
+}
+
+// Disk of a source server as both sides know it.
+type Disk struct {
+	Index  uint16 `json:"index"`
+	Device string `json:"device"`
+	Bytes  uint64 `json:"bytes"`
+}
+
+// Welcome answers Hello with what the journal durably holds. The agent decides from it where to go on.
+type Welcome struct {
+	Version      uint32 `json:"version"`
+	Session      uint64 `json:"session"` // fences earlier connections
+	Journal      string `json:"journalId"`
+	Capture      string `json:"captureId"` // of the newest epoch; "" when there is none
+	Epoch        uint64 `json:"epoch"`     // newest epoch; 0 when there is none
+	First        uint64 `json:"first"`     // its first position
+	BaselineDone bool   `json:"baselineDone"`
+	Durable      uint64 `json:"durable"` // highest durable position that ends a bio, over all epochs
+	Highest      uint64 `json:"highest"` // highest position named by anything in the journal: a new base starts above it
+}
+
+// EpochOpen begins an epoch in the journal.
+type EpochOpen struct {
+	Capture string `json:"captureId"`
+	Reason  string `json:"reason"` // initial, gap, tracking-lost, journal-changed, rolled-back
+	Disks   []Disk `json:"disks"`
+}
+
+// Refusal ends a connection with a reason that the other side can act upon.
+type Refusal struct {
+	Kind    string `json:"kind"` // fault.Kind by name
+	Message string `json:"message"`
+	Hint    string `json:"hint,omitempty"`
+}
+
+// Refuse makes a Refusal of err.
+func Refuse(err error) Refusal {
+	return Refusal{Kind: fault.KindOf(err).String(), Message: err.Error(), Hint: fault.HintOf(err)}
+}
+
+// Err is the refusal as an error of its kind.
+func (r Refusal) Err() error {
+	e := fault.New(fault.ParseKind(r.Kind), "refused by the peer", "%s", r.Message)
+	if r.Hint != "" && e.Hint == "" {
+		return e.WithHint(r.Hint)
+	}
+	return e
+}
