@@ -1,0 +1,61 @@
+# The targets a newcomer needs are demo and test; both install what they use. Everything else serves developers and CI.
+
+GO          ?= go
+BIN         := bin
+TOOLS       := $(CURDIR)/.tools
+GOLANGCI    := $(TOOLS)/golangci-lint
+GOLANGCI_VERSION := v2.15.0
+TEST_FLAGS  ?=
+LDFLAGS     := -X github.com/understudy-dr/understudy/internal/buildinfo.Version=$(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+
+.PHONY: help
+help: ## this list
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
+
+.PHONY: build
+build: ## bin/understudy
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/understudy ./cmd/understudy
+
+.PHONY: deps
+deps: ## Debian packages that the demo and the tests use
+	@./scripts/install-deps
+
+.PHONY: demo
+demo: deps build ## the main job, end to end, on this machine, in under five minutes (root)
+	@$(GO) run ./e2e/demo -bin $(BIN)/understudy
+
+.PHONY: test
+test: deps build ## every test that fits 20 minutes on 2 cores (root)
+	$(GO) test -timeout 20m $(TEST_FLAGS) ./...
+
+.PHONY: race
+race: deps build ## the tests of what runs concurrently, under the race detector
+	$(GO) test -race -short -timeout 20m ./internal/...
+
+.PHONY: bench
+bench: deps build ## figures and ratios against peers, medians of alternating runs
+	$(GO) test -run '^$$' -bench . -benchtime 1x -timeout 60m ./e2e/bench
+
+.PHONY: generate
+generate: deps ## BPF object, API types, protobuf
+	$(GO) generate ./...
+
+.PHONY: generate-check
+generate-check: generate ## fails when a generated file is not what the generator makes
+	@git diff --exit-code --stat || { echo "generated files differ: run 'make generate' and commit"; exit 1; }
+	@test -z "$$(git ls-files --others --exclude-standard)" || { git ls-files --others --exclude-standard; echo "the generator made files that are not committed"; exit 1; }
+
+$(GOLANGCI):
+	GOBIN=$(TOOLS) $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION)
+
+.PHONY: lint
+lint: $(GOLANGCI) ## gofmt, vet, and the rules of .golangci.yml, the arrows between packages among them
+	$(GOLANGCI) run ./...
+
+.PHONY: fuzz
+fuzz: ## every fuzz target for FUZZTIME (default 30s) each
+	@./scripts/fuzz $(or $(FUZZTIME),30s)
+
+.PHONY: clean
+clean: ## what the build made
+	rm -rf $(BIN)
