@@ -1,0 +1,165 @@
+package state
+
+import "time"
+
+// Service is one of the two AWS services a record belongs to. Its value is the signing name.
+type Service string
+
+// The services.
+const (
+	DRS Service = "drs"
+	MGN Service = "mgn"
+)
+
+// Valid reports whether s is a known service.
+func (s Service) Valid() bool { return s == DRS || s == MGN }
+
+// Scope owns records: an account in one service.
+type Scope struct {
+	Account string
+	Service Service
+}
+
+// AccessKey is a stored access key. Its secret is sealed: SigV4 needs the plain secret back.
+type AccessKey struct {
+	ID        string
+	Account   string
+	User      string
+	Sealed    []byte
+	Admin     bool
+	CreatedAt time.Time
+}
+
+// Server is one source server.
+type Server struct {
+	ID             string
+	Scope          Scope
+	Identity       string // what the machine is recognised by when its agent registers again
+	UserProvidedID string
+	CreatedAt      time.Time // added to service
+	Tags           map[string]string
+	Archived       bool
+	Deleting       bool // hidden; goes when its staging area has gone
+	// ReplicationType is AGENT_BASED or SNAPSHOT_SHIPPING.
+	ReplicationType string
+	Agent           Agent
+	Properties      SourceProperties
+	Disks           []Disk
+	Config          ReplicationConfig
+	LifeCycle       LifeCycle
+}
+
+// Replication types.
+const (
+	AgentBased       = "AGENT_BASED"
+	SnapshotShipping = "SNAPSHOT_SHIPPING"
+)
+
+// Agent is what the agent said of itself when it registered.
+type Agent struct {
+	Version      string
+	WireVersions []uint32
+	Capture      string // capture mode and why, as "ebpf" or "bitmap: lockdown=confidentiality"
+}
+
+// Disk is a disk of a source server. Index is its number on the wire and in the journal: given once per
+// (server, device name), never reused.
+type Disk struct {
+	DeviceName string
+	Index      uint32
+	Bytes      uint64
+	Boot       bool
+	Gone       bool // no longer offered by the agent; keeps its index
+}
+
+// Replicated lists the disks that are still there, by index.
+func (s *Server) Replicated() []Disk {
+	var out []Disk
+	for _, d := range s.Disks {
+		if !d.Gone {
+			out = append(out, d)
+		}
+	}
+	return out
+}
+
+// SourceProperties are the facts an agent reports of its machine.
+type SourceProperties struct {
+	UpdatedAt           time.Time
+	OS                  string // full text, as in /proc/version
+	RAMBytes            uint64
+	CPUs                []CPU
+	NICs                []NIC
+	Disks               []SourceDisk
+	Hints               Hints
+	RecommendedType     string
+	SupportsNitro       bool
+	PrimaryIPv4, Region string
+}
+
+// CPU is one processor.
+type CPU struct {
+	Cores int64
+	Model string
+}
+
+// NIC is one network interface.
+type NIC struct {
+	MAC     string
+	IPs     []string
+	Primary bool
+}
+
+// SourceDisk is a disk the machine has, replicated or not.
+type SourceDisk struct {
+	DeviceName string
+	Bytes      uint64
+}
+
+// Hints help people to recognise the machine.
+type Hints struct {
+	Hostname, FQDN, AWSInstanceID, VMWareUUID, VMPath string
+}
+
+// LifeCycleState is MGN's lifeCycle.state; empty in DRS.
+type LifeCycleState string
+
+// The life cycle states.
+const (
+	LifeCycleNone       LifeCycleState = ""
+	LifeCycleStopped    LifeCycleState = "STOPPED"
+	NotReady            LifeCycleState = "NOT_READY"
+	ReadyForTest        LifeCycleState = "READY_FOR_TEST"
+	Testing             LifeCycleState = "TESTING"
+	ReadyForCutover     LifeCycleState = "READY_FOR_CUTOVER"
+	CuttingOver         LifeCycleState = "CUTTING_OVER"
+	Cutover             LifeCycleState = "CUTOVER"
+	LifeDisconnected    LifeCycleState = "DISCONNECTED"
+	Discovered          LifeCycleState = "DISCOVERED"
+	PendingInstallation LifeCycleState = "PENDING_INSTALLATION"
+)
+
+// LifeCycle is where a server stands between being added and being launched. First byte and last seen
+// are measured and belong to Replication.
+type LifeCycle struct {
+	State       LifeCycleState
+	LastTest    LaunchRecord // MGN
+	LastCutover LaunchRecord // MGN
+	LastLaunch  DRSLaunch    // DRS
+}
+
+// LaunchRecord is MGN's lastTest or lastCutover; zero times are absent.
+type LaunchRecord struct {
+	InitiatedAt time.Time
+	JobID       string
+	RevertedAt  time.Time
+	FinalizedAt time.Time
+}
+
+// DRSLaunch is DRS's lastLaunch; a zero time is absent.
+type DRSLaunch struct {
+	InitiatedAt time.Time
+	JobID       string
+	Type        string // RECOVERY or DRILL
+	Status      string // PENDING, IN_PROGRESS, LAUNCHED, FAILED, TERMINATED
+}
