@@ -7,9 +7,6 @@
 // 	protoc        v3.21.12
 // source: internal/agentapi/agent.proto
 
-// Package agentpb is the generated code of the agent service. internal/agentapi serves it and the agent
-// calls it.
-
 package agentpb
 
 import (

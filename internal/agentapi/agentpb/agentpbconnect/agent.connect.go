@@ -5,8 +5,6 @@
 //
 // Source: internal/agentapi/agent.proto
 
-// Package agentpb is the generated code of the agent service. internal/agentapi serves it and the agent
-// calls it.
 package agentpbconnect
 
 import (
