@@ -1,0 +1,144 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/understudy-dr/understudy/internal/fault"
+	"github.com/understudy-dr/understudy/internal/state"
+)
+
+// tx is one transaction; it reads and, on the write connection, writes.
+type tx struct {
+	*sql.Tx
+}
+
+var _ state.Tx = (*tx)(nil)
+
+func (t *tx) exec(ctx context.Context, op, query string, args ...any) error {
+	_, err := t.ExecContext(ctx, query, args...)
+	return classify(op, err)
+}
+
+// one reads a single JSON body.
+func one[T any](ctx context.Context, t *tx, op, query string, args ...any) (T, error) {
+	var v T
+	var body string
+	if err := t.QueryRowContext(ctx, query, args...).Scan(&body); err != nil {
+		return v, classify(op, err)
+	}
+	return v, decode(op, body, &v)
+}
+
+// many reads JSON bodies.
+func many[T any](ctx context.Context, t *tx, op, query string, args ...any) ([]T, error) {
+	return collect(ctx, t, op, query, args, func(rows *sql.Rows) (v T, err error) {
+		var body string
+		if err := rows.Scan(&body); err != nil {
+			return v, classify(op, err)
+		}
+		return v, decode(op, body, &v)
+	})
+}
+
+func collect[T any](ctx context.Context, t *tx, op, query string, args []any, scan func(*sql.Rows) (T, error)) ([]T, error) {
+	rows, err := t.QueryContext(ctx, query, args...)
+	if err != nil {
+		return nil, classify(op, err)
+	}
+	defer rows.Close()
+	var out []T
+	for rows.Next() {
+		v, err := scan(rows)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, v)
+	}
+	return out, classify(op, rows.Err())
+}
+
+func encode(v any) (string, error) {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return "", fault.New(fault.Bug, "state: encode", "%w", err)
+	}
+	return string(b), nil
+}
+
+func decode(op, body string, v any) error {
+	if err := json.Unmarshal([]byte(body), v); err != nil {
+		return fault.New(fault.Corruption, op, "stored record: %w", err)
+	}
+	return nil
+}
+
+// where builds a condition with its arguments.
+type where struct {
+	terms []string
+	args  []any
+}
+
+func (w *where) and(term string, args ...any) {
+	w.terms = append(w.terms, term)
+	w.args = append(w.args, args...)
+}
+
+// in adds "column IN (values)"; no values mean no condition.
+func in[T ~string](w *where, column string, values []T) {
+	if len(values) == 0 {
+		return
+	}
+	args := make([]any, len(values))
+	for i, v := range values {
+		args[i] = string(v)
+	}
+	w.and(column+" IN (?"+strings.Repeat(",?", len(values)-1)+")", args...)
+}
+
+func (w *where) String() string { return strings.Join(w.terms, " AND ") }
+
+// A place is where a page ended: the last record's sort key. Its text is "<nanoseconds>.<id>".
+type place struct {
+	nanos int64
+	id    string
+}
+
+func (p place) String() string { return strconv.FormatInt(p.nanos, 10) + "." + p.id }
+
+func parsePlace(after string) (place, error) {
+	n, id, ok := strings.Cut(after, ".")
+	nanos, err := strconv.ParseInt(n, 10, 64)
+	if !ok || err != nil {
+		return place{}, fault.New(fault.Invalid, "state: list", "page token %q is not one of ours", after)
+	}
+	return place{nanos, id}, nil
+}
+
+// trim cuts a list that was read with one record too many and names the place to go on from.
+func trim[T any](items []T, size int, at func(T) string) ([]T, string) {
+	if len(items) <= size {
+		return items, ""
+	}
+	items = items[:size]
+	return items, at(items[size-1])
+}
+
+// nanos is a time as it is stored; the zero time is 0.
+func nanos(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixNano()
+}
+
+func fromNanos(n int64) time.Time {
+	if n == 0 {
+		return time.Time{}
+	}
+	return time.Unix(0, n).UTC()
+}

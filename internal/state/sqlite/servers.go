@@ -1,0 +1,125 @@
+package sqlite
+
+import (
+	"context"
+
+	"github.com/understudy-dr/understudy/internal/state"
+)
+
+func (t *tx) Server(ctx context.Context, s state.Scope, id string) (state.Server, error) {
+	return one[state.Server](ctx, t, "state: server",
+		`SELECT body FROM source_server WHERE id = ? AND account = ? AND service = ? AND deleting = 0`, id, s.Account, s.Service)
+}
+
+func (t *tx) ServerByIdentity(ctx context.Context, s state.Scope, identity string) (state.Server, error) {
+	return one[state.Server](ctx, t, "state: server by identity",
+		`SELECT body FROM source_server WHERE account = ? AND service = ? AND identity = ? AND deleting = 0`,
+		s.Account, s.Service, identity)
+}
+
+func (t *tx) Servers(ctx context.Context, s state.Scope, f state.ServerFilter, p state.Page) ([]state.Server, string, error) {
+	query, args, err := serversQuery(s, f, p)
+	if err != nil {
+		return nil, "", err
+	}
+	items, err := many[state.Server](ctx, t, "state: servers", query, args...)
+	if err != nil {
+		return nil, "", err
+	}
+	items, next := trim(items, p.Size(), func(v state.Server) string { return place{nanos(v.CreatedAt), v.ID}.String() })
+	return items, next, nil
+}
+
+func serversQuery(s state.Scope, f state.ServerFilter, p state.Page) (string, []any, error) {
+	var w where
+	w.and("account = ? AND service = ? AND deleting = 0", s.Account, s.Service)
+	in(&w, "id", f.IDs)
+	in(&w, "life_cycle", f.LifeCycleStates)
+	in(&w, "replication_type", f.ReplicationTypes)
+	if f.Archived != nil {
+		w.and("archived = ?", *f.Archived)
+	}
+	if f.HardwareID != "" {
+		w.and("id IN (SELECT server_id FROM server_hardware WHERE value = ?)", f.HardwareID)
+	}
+	if err := after(&w, p); err != nil {
+		return "", nil, err
+	}
+	return `SELECT body FROM source_server WHERE ` + w.String() + ` ORDER BY created_at, id LIMIT ?`, append(w.args, p.Size()+1), nil
+}
+
+func (t *tx) PutServer(ctx context.Context, v state.Server) error {
+	body, err := encode(v)
+	if err != nil {
+		return err
+	}
+	err = t.exec(ctx, "state: put server",
+		`INSERT INTO source_server (id, account, service, identity, created_at, archived, deleting, life_cycle, replication_type, body)
+		 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+		 ON CONFLICT (id) DO UPDATE SET identity = excluded.identity, created_at = excluded.created_at,
+		     archived = excluded.archived, deleting = excluded.deleting, life_cycle = excluded.life_cycle,
+		     replication_type = excluded.replication_type, body = excluded.body`,
+		v.ID, v.Scope.Account, v.Scope.Service, v.Identity, nanos(v.CreatedAt), v.Archived, v.Deleting,
+		v.LifeCycle.State, v.ReplicationType, body)
+	if err != nil {
+		return err
+	}
+	return t.putHardware(ctx, v)
+}
+
+func (t *tx) putHardware(ctx context.Context, v state.Server) error {
+	const op = "state: put hardware"
+	if err := t.exec(ctx, op, `DELETE FROM server_hardware WHERE server_id = ?`, v.ID); err != nil {
+		return err
+	}
+	values := []string{v.Properties.Hints.AWSInstanceID, v.Properties.Hints.VMWareUUID}
+	for _, n := range v.Properties.NICs {
+		values = append(values, n.MAC)
+	}
+	for _, value := range values {
+		if value == "" {
+			continue
+		}
+		err := t.exec(ctx, op, `INSERT INTO server_hardware (value, server_id) VALUES (?, ?) ON CONFLICT DO NOTHING`, value, v.ID)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (t *tx) DeleteServer(ctx context.Context, id string) error {
+	return t.exec(ctx, "state: delete server", `DELETE FROM source_server WHERE id = ?`, id)
+}
+
+func (t *tx) Replication(ctx context.Context, serverID string) (state.Replication, error) {
+	return one[state.Replication](ctx, t, "state: replication", `SELECT body FROM replication WHERE server_id = ?`, serverID)
+}
+
+func (t *tx) Replications(ctx context.Context, f state.ReplicationFilter, p state.Page) ([]state.Replication, string, error) {
+	query, args := replicationsQuery(f, p)
+	items, err := many[state.Replication](ctx, t, "state: replications", query, args...)
+	if err != nil {
+		return nil, "", err
+	}
+	items, next := trim(items, p.Size(), func(v state.Replication) string { return v.ServerID })
+	return items, next, nil
+}
+
+func replicationsQuery(f state.ReplicationFilter, p state.Page) (string, []any) {
+	var w where
+	w.and("server_id > ?", p.After)
+	in(&w, "server_id", f.ServerIDs)
+	in(&w, "state", f.States)
+	return `SELECT body FROM replication WHERE ` + w.String() + ` ORDER BY server_id LIMIT ?`, append(w.args, p.Size()+1)
+}
+
+func (t *tx) PutReplication(ctx context.Context, v state.Replication) error {
+	body, err := encode(v)
+	if err != nil {
+		return err
+	}
+	return t.exec(ctx, "state: put replication",
+		`INSERT INTO replication (server_id, state, body) VALUES (?, ?, ?)
+		 ON CONFLICT DO UPDATE SET state = excluded.state, body = excluded.body`, v.ServerID, v.State, body)
+}
