@@ -1,0 +1,63 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"text/tabwriter"
+	"time"
+
+	"github.com/understudy-dr/understudy/internal/operatorapi/schema"
+)
+
+type pointsCmd struct {
+	connection `embed:""`
+	Server     string `arg:"" help:"Source server, s-..."`
+	JSON       bool   `help:"Print JSON."`
+}
+
+func (c *pointsCmd) Run(ctx context.Context) error {
+	client, err := c.client(ctx)
+	if err != nil {
+		return err
+	}
+	p, err := client.Points(ctx, c.Server)
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		enc := json.NewEncoder(os.Stdout)
+		enc.SetIndent("", "  ")
+		return enc.Encode(p)
+	}
+	return printPoints(os.Stdout, p)
+}
+
+const instantFormat = "2006-01-02T15:04:05.000Z"
+
+func printPoints(out io.Writer, p schema.Points) error {
+	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
+	fmt.Fprintf(w, "source server %s (%s)\n", p.Server, p.Service)
+	for _, d := range p.Disks {
+		fmt.Fprintf(w, "  disk %s\t%d bytes\n", d.Device, d.Bytes)
+	}
+	if len(p.Windows) == 0 {
+		fmt.Fprintln(w, "\nnothing is recoverable yet: the first copy is not complete")
+		return w.Flush()
+	}
+	fmt.Fprintln(w, "\nany instant in\nFROM\tTO\tLENGTH\tEPOCH\tPOSITIONS")
+	for _, v := range p.Windows {
+		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d-%d\n", v.From.UTC().Format(instantFormat), v.To.UTC().Format(instantFormat),
+			v.To.Sub(v.From).Round(time.Second), v.Epoch, v.FromPosition, v.ToPosition)
+	}
+	fmt.Fprintln(w, "\nrecovery points\nID\tTIME\tPOSITION")
+	for _, v := range p.Points {
+		fmt.Fprintf(w, "%s\t%s\t%d\n", v.ID, v.Time.UTC().Format(instantFormat), v.Position)
+	}
+	if len(p.Points) == 0 {
+		fmt.Fprintln(w, "none yet")
+	}
+	return w.Flush()
+}

@@ -1,0 +1,177 @@
+package harness
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+)
+
+// Disk is a loop device over a file.
+type Disk struct {
+	Device string
+	File   string
+	Bytes  int64
+}
+
+// NewDisk makes a sparse file of the given size and attaches a loop device to it.
+func NewDisk(t T, dir, name string, size int64) *Disk {
+	t.Helper()
+	d := &Disk{File: filepath.Join(dir, name), Bytes: size}
+	f, err := os.Create(d.File)
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	defer f.Close()
+	if err := f.Truncate(size); err != nil {
+		t.Fatalf("%v", err)
+	}
+	d.Device = Attach(t, d.File)
+	return d
+}
+
+// Attach attaches a loop device to a file until the run ends.
+func Attach(t T, file string) string {
+	t.Helper()
+	dev := strings.TrimSpace(Run(t, "losetup", "--find", "--show", file))
+	t.Cleanup(func() {
+		ctx, cancel := cleanupContext()
+		defer cancel()
+		if _, err := Try(ctx, "losetup", "--detach", dev); err != nil {
+			t.Logf("cleanup: %v", err)
+		}
+	})
+	return dev
+}
+
+// Format makes a file system: ext4, xfs or btrfs.
+func (d *Disk) Format(t T, fs string) {
+	t.Helper()
+	args := map[string][]string{
+		"ext4":  {"mkfs.ext4", "-q", "-F"},
+		"xfs":   {"mkfs.xfs", "-q", "-f"},
+		"btrfs": {"mkfs.btrfs", "-q", "-f"},
+	}[fs]
+	if args == nil {
+		t.Fatalf("unknown file system %q", fs)
+	}
+	Run(t, args[0], append(args[1:], d.Device)...)
+}
+
+// Mount mounts a device (or an image file) at a new directory until the run ends, or until Unmount.
+func Mount(t T, dev, dir string, options ...string) string {
+	t.Helper()
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatalf("%v", err)
+	}
+	args := []string{dev, dir}
+	if len(options) > 0 {
+		args = append([]string{"-o", strings.Join(options, ",")}, args...)
+	}
+	Run(t, "mount", args...)
+	t.Cleanup(func() {
+		if !Mounted(dir) {
+			return
+		}
+		ctx, cancel := cleanupContext()
+		defer cancel()
+		if _, err := Try(ctx, "umount", dir); err != nil {
+			t.Logf("cleanup: %v", err)
+			_, _ = Try(ctx, "umount", "--lazy", dir)
+		}
+	})
+	return dir
+}
+
+// Unmount unmounts a directory.
+func Unmount(t T, dir string) {
+	t.Helper()
+	Run(t, "umount", dir)
+}
+
+// Mounted reports whether something is mounted at dir.
+func Mounted(dir string) bool {
+	b, err := os.ReadFile("/proc/self/mounts")
+	return err == nil && bytes.Contains(b, []byte(" "+dir+" "))
+}
+
+// Check runs the file system's own read-only check on a device or image, after its log was replayed.
+func Check(t T, fs, image string) error {
+	t.Helper()
+	args := map[string][]string{
+		"ext4":  {"e2fsck", "-fn"},
+		"xfs":   {"xfs_repair", "-n"},
+		"btrfs": {"btrfs", "check", "--readonly"},
+	}[fs]
+	_, err := Try(t.Context(), args[0], append(args[1:], image)...)
+	return err
+}
+
+// SameContent compares a device with an image byte for byte, past the page cache of the device.
+func SameContent(device, image string) error {
+	a, err := os.OpenFile(device, os.O_RDONLY|syscall.O_DIRECT, 0)
+	if err != nil {
+		return err
+	}
+	defer a.Close()
+	b, err := os.Open(image)
+	if err != nil {
+		return err
+	}
+	defer b.Close()
+	const chunk = 1 << 20
+	mem, err := syscall.Mmap(-1, 0, chunk, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_ANON|syscall.MAP_PRIVATE)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = syscall.Munmap(mem) }()
+	other := make([]byte, chunk)
+	for off := int64(0); ; {
+		n, errA := a.ReadAt(mem, off)
+		m, errB := b.ReadAt(other[:n], off)
+		if m < n {
+			return fmt.Errorf("%s ends at %d, %s goes on: %v", image, off+int64(m), device, errB)
+		}
+		if i := firstDifference(mem[:n], other[:n]); i >= 0 {
+			return fmt.Errorf("%s and %s differ at byte %d (sector %d)", device, image, off+int64(i), (off+int64(i))/512)
+		}
+		off += int64(n)
+		if errA == io.EOF || n == 0 {
+			break
+		}
+		if errA != nil {
+			return errA
+		}
+	}
+	return sameSize(a, b)
+}
+
+func sameSize(a, b *os.File) error {
+	sizeA, err := a.Seek(0, io.SeekEnd)
+	if err != nil {
+		return err
+	}
+	sizeB, err := b.Seek(0, io.SeekEnd)
+	if err != nil {
+		return err
+	}
+	if sizeA != sizeB {
+		return fmt.Errorf("%s has %d bytes, %s has %d", a.Name(), sizeA, b.Name(), sizeB)
+	}
+	return nil
+}
+
+func firstDifference(a, b []byte) int {
+	if bytes.Equal(a, b) {
+		return -1
+	}
+	for i := range a {
+		if a[i] != b[i] {
+			return i
+		}
+	}
+	return -1
+}
