@@ -61,7 +61,10 @@ func (h *haggle) run(ctx context.Context) (bool, error) {
 		}
 		done, chosen, err := h.option(ctx, opt, data)
 		if r, ok := errors.AsType[refusal](err); ok {
-			err = h.reply(opt, r.reply, []byte(clip(r.text, maxString)))
+			if err := h.reply(opt, r.reply, []byte(clip(r.text, maxString))); err != nil {
+				return false, err
+			}
+			continue
 		}
 		if done || err != nil {
 			return chosen && err == nil, err

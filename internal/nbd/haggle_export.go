@@ -17,7 +17,8 @@ func (h *haggle) exportName(ctx context.Context, data []byte) error {
 	}
 	e, err := h.lookup(ctx, string(data))
 	if err != nil {
-		return fault.New(fault.Invalid, opHandshake, "export %q: %w", clip(string(data), 64), err)
+		// Not wrapped: a refusal cannot be sent in answer to this option.
+		return fault.New(fault.Invalid, opHandshake, "export %q: %v", clip(string(data), 64), err)
 	}
 	b := h.exportInfo(nil, e)
 	if !h.noZeroes {
