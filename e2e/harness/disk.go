@@ -133,7 +133,7 @@ func SameContent(device, image string) error {
 		n, errA := a.ReadAt(mem, off)
 		m, errB := b.ReadAt(other[:n], off)
 		if m < n {
-			return fmt.Errorf("%s ends at %d, %s goes on: %v", image, off+int64(m), device, errB)
+			return fmt.Errorf("%s ends at %d, %s goes on: %w", image, off+int64(m), device, errB)
 		}
 		if i := firstDifference(mem[:n], other[:n]); i >= 0 {
 			return fmt.Errorf("%s and %s differ at byte %d (sector %d)", device, image, off+int64(i), (off+int64(i))/512)

@@ -58,10 +58,9 @@ func Eventually(t T, limit time.Duration, what string, ok func() (bool, string))
 	defer deadline.Stop()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
-	why := ""
 	for {
-		var done bool
-		if done, why = ok(); done {
+		done, why := ok()
+		if done {
 			return
 		}
 		select {

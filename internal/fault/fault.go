@@ -106,6 +106,7 @@ func Is(err error, k Kind) bool { return err != nil && KindOf(err) == k }
 // HintOf is the first hint in err's chain, or "".
 func HintOf(err error) string {
 	for err != nil {
+		//nolint:errorlint // the chain is walked here, one link at a time
 		if e, ok := err.(*Error); ok && e.Hint != "" {
 			return e.Hint
 		}

@@ -1,0 +1,81 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"os"
+
+	"github.com/understudy-dr/understudy/internal/app/agent"
+)
+
+type agentCmd struct {
+	Run       agentRunCmd       `cmd:"" help:"Replicate this machine's disks."`
+	Status    agentStatusCmd    `cmd:"" help:"Show what the agent on this machine is doing."`
+	Uninstall agentUninstallCmd `cmd:"" help:"End capturing and forget this machine's identity. The server keeps what it has."`
+}
+
+// stateDir is where an agent keeps its identity and its status.
+type stateDir struct {
+	StateDir string `help:"The agent's own directory." type:"path" default:"/var/lib/understudy-agent" env:"UNDERSTUDY_STATE_DIR"`
+}
+
+// agentRunCmd has the AWS installer's flag names where it has them.
+type agentRunCmd struct {
+	stateDir        `embed:""`
+	Service         string            `help:"drs for recovery, mgn for a migration." enum:"drs,mgn" default:"drs"`
+	Endpoint        string            `help:"The server, as https://host:8480 (or AWS_ENDPOINT_URL)." env:"AWS_ENDPOINT_URL" required:""`
+	CACert          string            `help:"PEM file of the server's CA, DATA-DIR/pki/ca.pem there (or AWS_CA_BUNDLE)." name:"ca-cert" type:"path" env:"AWS_CA_BUNDLE" required:""`
+	Devices         []string          `help:"Disks to replicate, as /dev/sda,/dev/sdb." required:""`
+	Region          string            `help:"Region of the server (or AWS_REGION)."`
+	AccessKeyID     string            `help:"Access key (or AWS_ACCESS_KEY_ID, or a profile)." name:"aws-access-key-id"`
+	SecretAccessKey string            `help:"Its secret (or AWS_SECRET_ACCESS_KEY)." name:"aws-secret-access-key"`
+	SessionToken    string            `help:"Its session token, of temporary credentials." name:"aws-session-token"`
+	UserProvidedID  string            `help:"Your own name for this machine." name:"user-provided-id"`
+	Tags            map[string]string `help:"Tags of the source server, when it is new: KEY=VALUE;..."`
+	NoReplication   bool              `help:"Register only; replication is started through the API." name:"no-replication"`
+	NoPrompt        bool              `help:"Ask nothing. The agent never does; scripts written for AWS's installer pass this." name:"no-prompt"`
+	RingMiB         int               `help:"Memory that holds captured writes until they are acknowledged: a power of two." name:"ring-mib" default:"256"`
+}
+
+func (c *agentRunCmd) Run(ctx context.Context, log *slog.Logger) error {
+	return agent.Run(ctx, agent.Config{
+		StateDir: c.StateDir, Service: c.Service, Endpoint: c.Endpoint, CACert: c.CACert, Devices: c.Devices, Region: c.Region,
+		AccessKeyID: c.AccessKeyID, SecretAccessKey: c.SecretAccessKey, SessionToken: c.SessionToken, UserProvidedID: c.UserProvidedID,
+		Tags: c.Tags, NoReplication: c.NoReplication, RingBytes: c.RingMiB << 20, Log: log,
+	})
+}
+
+type agentStatusCmd struct {
+	stateDir `embed:""`
+	ID       bool `help:"Print the source server's id only." xor:"form" name:"id"`
+	Lag      bool `help:"Print the replication lag only: write completed here until durable there." xor:"form"`
+	JSON     bool `help:"Print JSON." xor:"form"`
+}
+
+func (c *agentStatusCmd) Run() error {
+	s, err := agent.ReadStatus(c.StateDir)
+	if err != nil {
+		return err
+	}
+	switch {
+	case c.ID:
+		fmt.Println(s.ServerID)
+	case c.Lag:
+		fmt.Println(s.LagLine())
+	case c.JSON:
+		enc := json.NewEncoder(os.Stdout)
+		enc.SetIndent("", "  ")
+		return enc.Encode(s)
+	default:
+		s.Print(os.Stdout)
+	}
+	return nil
+}
+
+type agentUninstallCmd struct {
+	stateDir `embed:""`
+}
+
+func (c *agentUninstallCmd) Run(log *slog.Logger) error { return agent.Uninstall(c.StateDir, log) }

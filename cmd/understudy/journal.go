@@ -1,0 +1,37 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/understudy-dr/understudy/internal/fault"
+	"github.com/understudy-dr/understudy/internal/journal"
+	"github.com/understudy-dr/understudy/internal/vfs"
+)
+
+type journalCmd struct {
+	Verify journalVerifyCmd `cmd:"" help:"Read every byte of a journal that no server has open, and report what is damaged."`
+}
+
+type journalVerifyCmd struct {
+	Dir string `arg:"" help:"The journal, DATA-DIR/journals/s-..." type:"path"`
+}
+
+func (c *journalVerifyCmd) Run(ctx context.Context) error {
+	r, err := journal.Verify(ctx, vfs.OS, c.Dir)
+	if err != nil {
+		return err
+	}
+	fmt.Printf("journal %s: %d segments, %d frames, %d extents, %d bytes\n", r.ID, r.Segments, r.Frames, r.Extents, r.Bytes)
+	if r.TornBytes > 0 {
+		fmt.Printf("%d bytes at the end are a torn write that was never acknowledged; the server cuts them off\n", r.TornBytes)
+	}
+	for _, p := range r.Problems {
+		fmt.Println(p)
+	}
+	if n := len(r.Problems); n > 0 {
+		return fault.New(fault.Corruption, "journal verify", "%d problems", n)
+	}
+	fmt.Println("no damage found")
+	return nil
+}

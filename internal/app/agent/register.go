@@ -1,0 +1,144 @@
+package agent
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"os"
+
+	"connectrpc.com/connect"
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+
+	"github.com/understudy-dr/understudy/internal/agentapi/agentpb"
+	"github.com/understudy-dr/understudy/internal/agentapi/agentpb/agentpbconnect"
+	"github.com/understudy-dr/understudy/internal/blockdev"
+	"github.com/understudy-dr/understudy/internal/buildinfo"
+	"github.com/understudy-dr/understudy/internal/fault"
+	"github.com/understudy-dr/understudy/internal/machine"
+	"github.com/understudy-dr/understudy/internal/pki"
+	"github.com/understudy-dr/understudy/internal/sigv4"
+	"github.com/understudy-dr/understudy/internal/wire"
+)
+
+// awsConfig resolves credentials and region as AWS's installer and SDKs do: flags, environment, shared files.
+func awsConfig(ctx context.Context, c Config) (aws.Config, error) {
+	var o []func(*config.LoadOptions) error
+	if c.Region != "" {
+		o = append(o, config.WithRegion(c.Region))
+	}
+	if c.AccessKeyID != "" {
+		o = append(o, config.WithCredentialsProvider(credentials.NewStaticCredentialsProvider(c.AccessKeyID, c.SecretAccessKey, c.SessionToken)))
+	}
+	cfg, err := config.LoadDefaultConfig(ctx, o...)
+	if err != nil {
+		return cfg, fault.New(fault.Invalid, "agent: configuration", "%w", err)
+	}
+	if cfg.Region == "" {
+		return cfg, fault.New(fault.Invalid, "agent: configuration", "no region").WithHint("give --region or set AWS_REGION")
+	}
+	return cfg, nil
+}
+
+func checkEndpoint(raw string) error {
+	u, err := url.Parse(raw)
+	if err != nil || u.Host == "" || u.Scheme != "https" {
+		return fault.New(fault.Invalid, "agent: --endpoint", "%q is no https:// address", raw).
+			WithHint("agents always speak TLS; it looks like https://server:8480")
+	}
+	return nil
+}
+
+// register enrols this machine. It may be repeated: the same machine is the same source server.
+func register(ctx context.Context, c Config, disks []disk) (*identity, error) {
+	cfg, err := awsConfig(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	ca, err := os.ReadFile(c.CACert)
+	if err != nil {
+		return nil, fault.New(fault.Invalid, "agent: --ca-cert", "%w", err).WithHint("copy DATA-DIR/pki/ca.pem from the server")
+	}
+	tlsConfig, err := pki.ClientTLS(ca, nil, nil)
+	if err != nil {
+		return nil, err
+	}
+	key, csr, err := pki.NewAgentKey()
+	if err != nil {
+		return nil, err
+	}
+	req, err := registration(c, disks)
+	if err != nil {
+		return nil, err
+	}
+	req.CsrPem = csr
+	signed := &sigv4.Transport{Base: &http.Transport{TLSClientConfig: tlsConfig, Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true},
+		Credentials: cfg.Credentials, Service: c.Service, Region: cfg.Region}
+	client := agentpbconnect.NewAgentServiceClient(&http.Client{Transport: signed}, c.Endpoint)
+	resp, err := client.Register(ctx, connect.NewRequest(req))
+	if err != nil {
+		return nil, fromConnect("agent: register at "+c.Endpoint, err)
+	}
+	m := resp.Msg
+	if len(m.CaPem) > 0 {
+		ca = m.CaPem
+	}
+	id := &identity{Service: c.Service, ServerID: m.SourceServerId, ARN: m.Arn, Endpoint: c.Endpoint, Devices: c.Devices,
+		key: key, certificate: m.CertificatePem, ca: ca}
+	return id, id.save(c.StateDir)
+}
+
+func registration(c Config, disks []disk) (*agentpb.RegisterRequest, error) {
+	identity, err := machine.Identity()
+	if err != nil {
+		return nil, err
+	}
+	f := machine.Read()
+	req := &agentpb.RegisterRequest{
+		Service: c.Service, MachineIdentity: identity, UserProvidedId: c.UserProvidedID, Hostname: f.Hostname,
+		AgentVersion: buildinfo.Version, WireVersions: wire.Versions, Capture: "ebpf", Tags: c.Tags, NoReplication: c.NoReplication,
+		Properties: &agentpb.SourceProperties{Os: f.OS, RamBytes: f.RAMBytes, Fqdn: f.FQDN},
+	}
+	for _, p := range f.CPUs {
+		req.Properties.Cpus = append(req.Properties.Cpus, &agentpb.Cpu{Cores: p.Cores, Model: p.Model})
+	}
+	for _, n := range f.NICs {
+		req.Properties.Nics = append(req.Properties.Nics, &agentpb.Nic{Mac: n.MAC, Ips: n.IPs, Primary: n.Primary})
+	}
+	boot := bootDisk()
+	for _, d := range disks {
+		dev := &agentpb.Device{DeviceName: d.path, Bytes: d.bytes, Boot: d.dev == boot}
+		req.Devices = append(req.Devices, dev)
+		req.Properties.Disks = append(req.Properties.Disks, dev)
+	}
+	return req, nil
+}
+
+// bootDisk is the whole disk that / lives on; the zero Dev when that is no single disk.
+func bootDisk() blockdev.Dev {
+	dev, err := blockdev.OfFile("/")
+	if err != nil {
+		return blockdev.Dev{}
+	}
+	return dev
+}
+
+// fromConnect turns a Connect error into a fault.
+func fromConnect(op string, err error) error {
+	kinds := map[connect.Code]fault.Kind{
+		connect.CodeInvalidArgument: fault.Invalid, connect.CodeNotFound: fault.NotFound, connect.CodeAlreadyExists: fault.Conflict,
+		connect.CodeFailedPrecondition: fault.Conflict, connect.CodeAborted: fault.Conflict, connect.CodePermissionDenied: fault.Denied,
+		connect.CodeUnauthenticated: fault.Denied, connect.CodeUnimplemented: fault.Unsupported,
+		connect.CodeUnavailable: fault.Transient, connect.CodeDeadlineExceeded: fault.Transient, connect.CodeResourceExhausted: fault.Transient,
+	}
+	kind, ok := kinds[connect.CodeOf(err)]
+	if !ok {
+		kind = fault.Transient
+	}
+	e := fault.New(kind, op, "%w", err)
+	if kind == fault.Transient {
+		return e.WithHint("is the server running, and does --ca-cert name its DATA-DIR/pki/ca.pem?")
+	}
+	return e
+}
