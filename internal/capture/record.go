@@ -1,9 +1,11 @@
 package capture
 
+import "encoding/binary"
+
 // Op is what a record does to its disk.
 type Op uint8
 
-// The operations; their values are the kernel's REQ_OP_*, Flush is an empty write with a preflush.
+// The operations; their values are the kernel's REQ_OP_*. Flush is an empty write that asks for a flush.
 const (
 	Write       Op = 1
 	Flush       Op = 2
@@ -13,15 +15,15 @@ const (
 )
 
 // Flags qualify a record.
-type Flags uint16
+type Flags uint8
 
 // First and Last bound the records of one bio: all of one bio come from one CPU, and no other bio of that CPU comes
 // between them, so a reader reassembles by CPU. A First while a list is open means that the open bio was dropped.
 const (
 	First    Flags = 1 << iota // first record of its bio
 	Last                       // last record of its bio
-	FUA                        // the bio asks for forced unit access
-	Preflush                   // the bio asks for a flush before it
+	FUA                        // the bio asks for forced unit access; on its first record
+	Preflush                   // the bio asks for a flush before it; on its first record
 )
 
 // Record is one record of the ring.
@@ -32,28 +34,47 @@ type Record struct {
 	CPU    uint32
 	Sector uint64 // 512-byte units of the whole disk
 	Bytes  uint64 // length of Data, or of the range of a Discard, SecureErase or WriteZeroes; 0 for Flush
-	Time   uint64 // CLOCK_MONOTONIC nanoseconds, read before the ring was reserved
+	Time   uint64 // CLOCK_MONOTONIC nanoseconds, read before the ring was reserved; one value for all of a bio
 	Drops  uint64 // the drop counter, read after the ring was reserved
 	Data   []byte // of a Write only; aliases the ring, valid until Release passes Start or Close
 
 	Start, End uint64 // ring offsets of this record and of the one after it
 }
 
-// Next reads the record at a ring offset, passing over discarded ones. It says false when none is committed
-// there yet: the producer has not passed it or is still writing it.
-func (c *Capture) Next(offset uint64, r *Record) (bool, error) { return false, nil }
+// A record of the ring, after the ring's own 8-byte header (little endian; struct record of bpf/layout.h):
+//
+//	0        8        16       24       32     36     38   39     40
+//	+--------+--------+--------+--------+------+------+----+------+----------------
+//	| sector | bytes  | time   | drops  | cpu  | disk | op | flag | data (a write's)
+//	+--------+--------+--------+--------+------+------+----+------+----------------
+//
+// The ring may have reserved more for data than bytes says.
+const recordHead = 40
 
-// Producer is the ring offset that the next record will get.
-func (c *Capture) Producer() uint64 { return 0 }
-
-// Consumer is the ring offset up to which the ring has been released.
-func (c *Capture) Consumer() uint64 { return 0 }
-
-// Release gives the ring's bytes before offset back to the kernel. Nothing else moves the consumer position.
-func (c *Capture) Release(offset uint64) {}
-
-// RingBytes is the ring's capacity.
-func (c *Capture) RingBytes() int { return 0 }
-
-// Drops counts the bios whose data could not be put in the ring since the capture was made.
-func (c *Capture) Drops() uint64 { return 0 }
+// decode reads a record from the ring's bytes; false if they cannot be one.
+func (r *Record) decode(b []byte) bool {
+	if len(b) < recordHead {
+		return false
+	}
+	r.Sector = binary.LittleEndian.Uint64(b[0:])
+	r.Bytes = binary.LittleEndian.Uint64(b[8:])
+	r.Time = binary.LittleEndian.Uint64(b[16:])
+	r.Drops = binary.LittleEndian.Uint64(b[24:])
+	r.CPU = binary.LittleEndian.Uint32(b[32:])
+	r.Disk = binary.LittleEndian.Uint16(b[36:])
+	r.Op = Op(b[38])
+	r.Flags = Flags(b[39])
+	r.Data = nil
+	switch r.Op {
+	case Write:
+		data := b[recordHead:]
+		if r.Bytes > uint64(len(data)) || r.Bytes == 0 {
+			return false
+		}
+		r.Data = data[:r.Bytes:r.Bytes]
+	case Flush, Discard, SecureErase, WriteZeroes:
+	default:
+		return false
+	}
+	return true
+}

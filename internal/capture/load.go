@@ -1,0 +1,178 @@
+package capture
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
+
+	"github.com/understudy-dr/understudy/internal/blockdev"
+	"github.com/understudy-dr/understudy/internal/fault"
+)
+
+// create loads, attaches and pins a new capture into an empty pin directory.
+func create(pinDir string, own owner) (*Capture, error) {
+	addresses, err := calibrate(own.Disks[0].Disk)
+	if err != nil {
+		return nil, err
+	}
+	p := parts{maps: map[string]*ebpf.Map{}}
+	c, err := p.create(pinDir, own, addresses)
+	if err != nil {
+		p.close()
+		return nil, err
+	}
+	return c, nil
+}
+
+func (p *parts) create(pinDir string, own owner, a addresses) (*Capture, error) {
+	programs, err := p.loadNew(own, a)
+	defer func() {
+		for name, prog := range programs {
+			if name != "on_queue" { // which p.queue is
+				prog.Close()
+			}
+		}
+	}()
+	if err != nil {
+		return nil, err
+	}
+	c, err := assemble(p, own)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.publish(pinDir, programs, c.control); err != nil {
+		_ = c.unmap()
+		return nil, err
+	}
+	c.fresh = true
+	return c, nil
+}
+
+// publish fills, pins and attaches; complete is said last.
+func (p *parts) publish(pinDir string, programs map[string]*ebpf.Program, ctl *control) error {
+	atomic.StoreUint64(&ctl.drainWanted, 1)
+	for _, name := range pinnedMaps {
+		if err := p.maps[name].Pin(filepath.Join(pinDir, name)); err != nil {
+			return kernelFault("pin "+name, err)
+		}
+	}
+	for _, l := range pinnedLinks {
+		k, err := link.AttachTracing(link.TracingOptions{Program: programs[l.program]})
+		if err != nil {
+			return kernelFault("attach "+l.program, err)
+		}
+		p.links = append(p.links, k)
+		if err := k.Pin(filepath.Join(pinDir, l.pin)); err != nil {
+			return kernelFault("pin "+l.pin, err)
+		}
+	}
+	atomic.StoreUint64(&ctl.complete, formatVersion)
+	return nil
+}
+
+// loadNew loads the programs with maps of the right sizes and fills the maps that tell who and what.
+func (p *parts) loadNew(own owner, a addresses) (map[string]*ebpf.Program, error) {
+	pl := planFor(own.Disks)
+	spec, err := parseObject()
+	if err != nil {
+		return nil, err
+	}
+	for name := range spec.Programs {
+		switch name {
+		case "on_calibrate", "on_probe":
+			delete(spec.Programs, name)
+		case "on_rq_complete", "on_bio_complete":
+			spec.Programs[name+"_twin"] = spec.Programs[name].Copy()
+		}
+	}
+	delete(spec.Maps, "calibration")
+	spec.Maps["bits"].MaxEntries = uint32(regions * pl.words)
+	spec.Maps["ring"].MaxEntries = uint32(own.RingBytes)
+	spec.Maps["disks"].MaxEntries = uint32(len(own.Disks))
+	constants := map[string]uint64{
+		"region_words": pl.words, "ring_bytes": uint64(own.RingBytes), "vmemmap": a.vmemmap, "page_offset": a.pageOffset,
+	}
+	for name, v := range constants {
+		if err := spec.Variables[name].Set(v); err != nil {
+			return nil, fault.New(fault.Bug, "capture: load", "%s: %w", name, err)
+		}
+	}
+	all, err := ebpf.NewCollection(spec)
+	if err != nil {
+		return nil, kernelFault("load", err)
+	}
+	defer all.Close() // what is detached from it stays
+	for _, name := range pinnedMaps {
+		p.maps[name] = all.DetachMap(name)
+	}
+	programs := map[string]*ebpf.Program{}
+	for name := range spec.Programs {
+		programs[name] = all.DetachProgram(name)
+	}
+	p.queue = programs["on_queue"]
+	return programs, p.describe(own, pl)
+}
+
+// describe fills the owner and disks maps.
+func (p *parts) describe(own owner, pl plan) error {
+	if err := own.store(p.maps["owner"]); err != nil {
+		return err
+	}
+	for _, d := range own.Disks {
+		dp := pl.disks[d.Index]
+		e := diskEntry{Word: dp.word, Sectors: d.Bytes >> 9, Shift: uint32(dp.shift), Index: uint32(d.Index)}
+		if err := p.maps["disks"].Put(deviceKey(d.dev()), e); err != nil {
+			return kernelFault("describe disks", err)
+		}
+	}
+	return nil
+}
+
+// deviceKey is the key of the disks map.
+func deviceKey(d blockdev.Dev) uint32 { return d.Major<<20 | d.Minor }
+
+// assemble maps the parts into this process. It owns them from then on if it succeeds.
+func assemble(p *parts, own owner) (*Capture, error) {
+	s, err := mapShared(p.maps["control"], p.maps["meta"], p.maps["bits"], planFor(own.Disks))
+	if err != nil {
+		return nil, err
+	}
+	r, err := mapRing(p.maps["ring"].FD(), own.RingBytes)
+	if err != nil {
+		_ = s.unmap()
+		return nil, err
+	}
+	c := &Capture{ring: r, shared: s, owner: own, queue: p.queue, disks: p.maps["disks"]}
+	c.kept = p.closers()
+	c.drainEnd = atomic.LoadUint64(&s.control.drainEnded)
+	return c, nil
+}
+
+func parseObject() (*ebpf.CollectionSpec, error) {
+	spec, err := ebpf.LoadCollectionSpecFromReader(bytes.NewReader(object))
+	if err != nil {
+		return nil, fault.New(fault.Bug, "capture: load", "%w", err)
+	}
+	return spec, nil
+}
+
+// kernelFault classes what the BPF system calls refuse.
+func kernelFault(doing string, err error) error {
+	if err == nil {
+		return nil
+	}
+	kind, hint := fault.Unsupported, "needs Linux 6.1 or later on x86_64, built with BTF and BPF; the kernel log may say more"
+	switch {
+	case errors.Is(err, unix.ENOMEM), errors.Is(err, unix.E2BIG):
+		kind, hint = fault.OutOfSpace, "not enough memory for the ring and bitmaps; make the ring smaller"
+	case errors.Is(err, os.ErrPermission):
+		kind, hint = fault.Denied, "run as root, outside any container that forbids bpf(2)"
+	}
+	return fault.New(kind, "capture: "+doing, "%w", err).WithHint(hint)
+}

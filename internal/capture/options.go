@@ -1,0 +1,81 @@
+package capture
+
+import (
+	"crypto/rand"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/understudy-dr/understudy/internal/blockdev"
+	"github.com/understudy-dr/understudy/internal/fault"
+)
+
+const (
+	minRing = 64 << 10
+	maxRing = 2 << 30
+)
+
+// describe checks the options against the machine and makes the owner record of a new capture.
+func describe(o Options) (owner, error) {
+	switch {
+	case !filepath.IsAbs(o.PinDir):
+		return owner{}, invalid("pin directory %q is not an absolute path", o.PinDir)
+	case o.RingBytes < minRing || o.RingBytes > maxRing || o.RingBytes&(o.RingBytes-1) != 0:
+		return owner{}, invalid("ring of %d bytes: want a power of two from 64 KiB to 2 GiB", o.RingBytes)
+	case o.Owner == "":
+		return owner{}, invalid("no owner")
+	case len(o.Disks) == 0:
+		return owner{}, invalid("no disks")
+	}
+	own := owner{Version: formatVersion, Owner: o.Owner, RingBytes: o.RingBytes}
+	rand.Read(own.ID[:])
+	indexes, devs := map[uint16]bool{}, map[blockdev.Dev]bool{}
+	for _, d := range o.Disks {
+		if indexes[d.Index] || devs[d.dev()] {
+			return owner{}, invalid("disk %d (%s) is named twice", d.Index, d.dev())
+		}
+		indexes[d.Index], devs[d.dev()] = true, true
+		od, err := describeDisk(d)
+		if err != nil {
+			return owner{}, err
+		}
+		own.Disks = append(own.Disks, od)
+	}
+	return own, nil
+}
+
+func describeDisk(d Disk) (ownedDisk, error) {
+	info, err := blockdev.Stat(d.Path)
+	switch {
+	case err != nil:
+		return ownedDisk{}, err
+	case info.Partition():
+		return ownedDisk{}, invalid("%s is a partition: whole disks are captured", d.Path)
+	case info.Dev != d.dev():
+		return ownedDisk{}, invalid("%s is device %s, not %s", d.Path, info.Dev, d.dev())
+	case info.Bytes != d.Bytes:
+		return ownedDisk{}, invalid("%s has %d bytes, not %d", d.Path, info.Bytes, d.Bytes)
+	case info.Zoned:
+		return ownedDisk{}, fault.New(fault.Unsupported, "capture: open", "%s is a zoned device", d.Path).
+			WithHint("zoned devices choose where a write lands after it was submitted; leave it out")
+	}
+	return ownedDisk{Disk: d, Sequence: info.Sequence}, nil
+}
+
+func invalid(format string, args ...any) error {
+	return fault.New(fault.Invalid, "capture: open", format, args...)
+}
+
+// supported looks for what would make loading fail with a message that misleads.
+func supported() error {
+	if _, err := os.Stat("/sys/kernel/btf/vmlinux"); err != nil {
+		return fault.New(fault.Unsupported, "capture: open", "the kernel has no BTF: %w", err).
+			WithHint("needs a kernel built with CONFIG_DEBUG_INFO_BTF, as the distributions' are from 6.1 on")
+	}
+	mode, err := os.ReadFile("/sys/kernel/security/lockdown")
+	if err == nil && strings.Contains(string(mode), "[confidentiality]") {
+		return fault.New(fault.Unsupported, "capture: open", "kernel lockdown is in confidentiality mode, which forbids reading the data of writes").
+			WithHint("boot with lockdown=integrity, the default under Secure Boot, or replicate by dirty bitmap or scan")
+	}
+	return nil
+}

@@ -1,0 +1,103 @@
+package capture
+
+import (
+	"bytes"
+	"encoding/hex"
+	"encoding/json"
+
+	"github.com/cilium/ebpf"
+
+	"github.com/understudy-dr/understudy/internal/blockdev"
+	"github.com/understudy-dr/understudy/internal/fault"
+)
+
+// Format versions of what is pinned (bpf/layout.h and the owner record), newest first. An agent takes over pins of its
+// own version only; others are made anew, which costs a rescan.
+const (
+	formatVersion = 1 // the first
+)
+
+// owner says, in JSON in a pinned map, whose capture it is and of what.
+type owner struct {
+	Version   int         `json:"version"`
+	ID        captureID   `json:"id"`
+	Owner     string      `json:"owner"`
+	RingBytes int         `json:"ringBytes"`
+	Disks     []ownedDisk `json:"disks"`
+}
+
+type ownedDisk struct {
+	Disk
+	Sequence uint64 `json:"sequence"` // the kernel's disk sequence number: a device number is used again
+}
+
+type captureID [16]byte
+
+func (id captureID) MarshalText() ([]byte, error) { return []byte(hex.EncodeToString(id[:])), nil }
+
+func (id *captureID) UnmarshalText(b []byte) error {
+	if len(b) != 2*len(id) {
+		return hex.ErrLength
+	}
+	_, err := hex.Decode(id[:], b)
+	return err
+}
+
+// differs says why a capture that o describes cannot serve as want, or "".
+func (o owner) differs(want owner) string {
+	switch {
+	case o.Version != want.Version:
+		return "another format version"
+	case o.Owner != want.Owner:
+		return "another owner"
+	case o.RingBytes != want.RingBytes:
+		return "another ring size"
+	case len(o.Disks) != len(want.Disks):
+		return "other disks"
+	}
+	for i, d := range want.Disks {
+		d.Path = o.Disks[i].Path // a disk may be found under another name
+		if o.Disks[i] != d {
+			return "other disks"
+		}
+	}
+	return ""
+}
+
+func (o owner) captures(dev blockdev.Dev) bool {
+	for _, d := range o.Disks {
+		if d.dev() == dev {
+			return true
+		}
+	}
+	return false
+}
+
+// ownerBytes is the size of the owner map's one value.
+const ownerBytes = 64 << 10
+
+func (o owner) store(m *ebpf.Map) error {
+	b, err := json.Marshal(o)
+	if err != nil {
+		return fault.New(fault.Bug, "capture: record owner", "%w", err)
+	}
+	if len(b) > ownerBytes {
+		return invalid("the description of %d disks takes %d bytes, more than %d", len(o.Disks), len(b), ownerBytes)
+	}
+	value := make([]byte, ownerBytes)
+	copy(value, b)
+	return kernelFault("record owner", m.Put(uint32(0), value))
+}
+
+func loadOwner(m *ebpf.Map) (owner, error) {
+	var o owner
+	value, err := m.LookupBytes(uint32(0))
+	if err != nil {
+		return o, kernelFault("read owner", err)
+	}
+	text, _, _ := bytes.Cut(value, []byte{0})
+	if err := json.Unmarshal(text, &o); err != nil {
+		return o, fault.New(fault.Corruption, "capture: read owner", "%w", err)
+	}
+	return o, nil
+}
