@@ -25,6 +25,9 @@ func (op *Operation) Declares(code string) bool {
 	return ok
 }
 
+// DefaultPage is the page size where the client names none: the services do not document theirs.
+const DefaultPage = 200
+
 // Page describes how an operation's list is cut into pages.
 type Page struct {
 	Input, Output, Limit, Result string // member names

@@ -15,6 +15,7 @@ type Identity struct {
 	AccessKeyID string
 	AccountID   string
 	ARN         string
+	Admin       bool // may set an account up
 }
 
 // Secret is what an access key is verified with. It never shows its content in logs.
@@ -32,7 +33,7 @@ func (Secret) String() string { return "[secret]" }
 // GoString keeps the key out of %#v too.
 func (Secret) GoString() string { return "[secret]" }
 
-// Keys finds access keys. An unknown key is an error of kind fault.NotFound.
+// Keys finds access keys. An unknown key is an error of kind fault.Denied.
 type Keys interface {
 	Lookup(ctx context.Context, accessKeyID string) (Secret, Identity, error)
 }

@@ -47,7 +47,7 @@ func (v *Verifier) Verify(r *http.Request) (Caller, error) {
 	}
 	secret, id, err := v.Keys.Lookup(r.Context(), c.accessKeyID)
 	switch {
-	case fault.Is(err, fault.NotFound):
+	case fault.Is(err, fault.Denied):
 		return Caller{}, unrecognized()
 	case err != nil:
 		return Caller{}, fault.Wrap("sigv4: look up access key", err)

@@ -30,7 +30,7 @@ type keyring map[string]Secret
 func (k keyring) Lookup(_ context.Context, id string) (Secret, Identity, error) {
 	s, ok := k[id]
 	if !ok {
-		return Secret{}, Identity{}, fault.New(fault.NotFound, "keyring", "no key %s", id)
+		return Secret{}, Identity{}, fault.New(fault.Denied, "keyring", "no key %s", id)
 	}
 	return s, Identity{AccountID: "000000000001", ARN: "arn:aws:iam::000000000001:user/op"}, nil
 }

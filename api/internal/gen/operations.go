@@ -5,10 +5,9 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-)
 
-// defaultPage is the page size where the caller names none: the services do not document theirs.
-const defaultPage = 200
+	"github.com/understudy-dr/understudy/api/rest"
+)
 
 // writeOperations writes one descriptor per operation and the list of all.
 func writeOperations(m *model, s *source) error {
@@ -66,7 +65,7 @@ func (m *model) page(op *operation, p *page) (string, error) {
 	if sh := m.Shapes[limit.Shape]; sh.Max != nil {
 		most = *sh.Max
 	}
-	size := int64(defaultPage)
+	size := int64(rest.DefaultPage)
 	if most > 0 {
 		size = min(size, most)
 	}

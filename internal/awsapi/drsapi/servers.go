@@ -1,0 +1,97 @@
+package drsapi
+
+import (
+	"context"
+	"slices"
+
+	"github.com/understudy-dr/understudy/api/drs"
+	"github.com/understudy-dr/understudy/internal/awsapi/wireform"
+	"github.com/understudy-dr/understudy/internal/state"
+)
+
+// DescribeSourceServers lists servers with their replication as measured now.
+func (a *API) DescribeSourceServers(ctx context.Context, in *drs.DescribeSourceServersInput) (*drs.DescribeSourceServersOutput, error) {
+	sc := scope(ctx)
+	filter := drs.DescribeSourceServersRequestFilters{}
+	if in.Filters != nil {
+		filter = *in.Filters
+	}
+	query := []any{"DescribeSourceServers", sc, filter}
+	page, err := wireform.Page(query, in.MaxResults, in.NextToken)
+	if err != nil {
+		return nil, err
+	}
+	if len(filter.StagingAccountIDs) > 0 && !slices.Contains(filter.StagingAccountIDs, sc.Account) {
+		return &drs.DescribeSourceServersOutput{}, nil // no server of ours is staged in another account
+	}
+	f := state.ServerFilter{IDs: filter.SourceServerIDs}
+	if filter.HardwareId != nil {
+		f.HardwareID = *filter.HardwareId
+	}
+	servers, next, err := a.d.Servers.List(ctx, sc, f, page)
+	if err != nil {
+		return nil, err
+	}
+	out := &drs.DescribeSourceServersOutput{}
+	if out.Items, err = a.views(ctx, servers); err != nil {
+		return nil, err
+	}
+	out.NextToken, err = wireform.NextToken(query, next)
+	return out, err
+}
+
+// DeleteSourceServer forgets a disconnected server.
+func (a *API) DeleteSourceServer(ctx context.Context, in *drs.DeleteSourceServerInput) (*drs.DeleteSourceServerOutput, error) {
+	return &drs.DeleteSourceServerOutput{}, a.d.Replication.Delete(ctx, scope(ctx), in.SourceServerID)
+}
+
+// StartReplication protects a stopped server again.
+func (a *API) StartReplication(ctx context.Context, in *drs.StartReplicationInput) (*drs.StartReplicationOutput, error) {
+	s, err := a.act(ctx, a.d.Replication.Start, in.SourceServerID)
+	return &drs.StartReplicationOutput{SourceServer: s}, err
+}
+
+// StopReplication ends a server's protection and drops its recovery points.
+func (a *API) StopReplication(ctx context.Context, in *drs.StopReplicationInput) (*drs.StopReplicationOutput, error) {
+	s, err := a.act(ctx, a.d.Replication.Stop, in.SourceServerID)
+	return &drs.StopReplicationOutput{SourceServer: s}, err
+}
+
+// RetryDataReplication begins the initiation of a stalled server again.
+func (a *API) RetryDataReplication(ctx context.Context, in *drs.RetryDataReplicationInput) (*drs.SourceServer, error) {
+	return a.act(ctx, a.d.Replication.Retry, in.SourceServerID)
+}
+
+// DisconnectSourceServer takes a server out of replication and dismisses its agent.
+func (a *API) DisconnectSourceServer(ctx context.Context, in *drs.DisconnectSourceServerInput) (*drs.SourceServer, error) {
+	return a.act(ctx, a.d.Replication.Disconnect, in.SourceServerID)
+}
+
+// act does one replication operation and shows the server after it.
+func (a *API) act(ctx context.Context, do func(context.Context, state.Scope, string) error, id string) (*drs.SourceServer, error) {
+	if err := do(ctx, scope(ctx), id); err != nil {
+		return nil, err
+	}
+	s, err := a.d.Servers.Get(ctx, scope(ctx), id)
+	if err != nil {
+		return nil, err
+	}
+	views, err := a.views(ctx, []state.Server{s})
+	if err != nil {
+		return nil, err
+	}
+	return &views[0], nil
+}
+
+// views shows servers together with their replication.
+func (a *API) views(ctx context.Context, servers []state.Server) ([]drs.SourceServer, error) {
+	infos, err := a.d.Replication.Describe(ctx, servers)
+	if err != nil {
+		return nil, err
+	}
+	items := make([]drs.SourceServer, len(servers))
+	for i := range servers {
+		items[i] = a.view(&servers[i], &infos[i])
+	}
+	return items, nil
+}

@@ -1,0 +1,104 @@
+package awsapi
+
+import (
+	"errors"
+	"time"
+
+	"github.com/understudy-dr/understudy/api/rest"
+	"github.com/understudy-dr/understudy/internal/control"
+	"github.com/understudy-dr/understudy/internal/fault"
+)
+
+const (
+	validation     = "ValidationException"
+	conflict       = "ConflictException"
+	notFound       = "ResourceNotFoundException"
+	quota          = "ServiceQuotaExceededException"
+	accessDenied   = "AccessDeniedException"
+	internalServer = "InternalServerException"
+)
+
+// codes are the answers to each kind of fault, best first: an operation gives the first that its model
+// lists. So an unknown server is a validation error of MGN's StartTest and a conflict of DRS's
+// StartRecovery, as clients know them; a kind without codes is an internal error.
+var codes = map[fault.Kind][]string{
+	fault.Invalid:     {validation, conflict},
+	fault.NotFound:    {notFound, validation, conflict},
+	fault.Conflict:    {conflict, validation},
+	fault.Denied:      {accessDenied},
+	fault.Unsupported: {validation, conflict},
+	fault.OutOfSpace:  {quota, conflict, validation},
+}
+
+// quotaCodes are the answers to control.ErrQuota, best first.
+var quotaCodes = []string{quota, conflict, validation}
+
+// unlisted are the codes that the real services answer although the model does not list them.
+var unlisted = map[string][]string{
+	"CreateReplicationConfigurationTemplate": {quota},
+}
+
+// retryAfter is what a client is asked to wait when a fault will pass by itself.
+const retryAfter = 2 * time.Second
+
+// translate chooses the code and the content of the answer to a domain error.
+func translate(op *rest.Operation, err error) (string, rest.Detail) {
+	d := rest.Detail{Message: message(err), Reason: rest.ReasonOther}
+	if r, ok := errors.AsType[*control.ResourceError](err); ok {
+		d.ResourceID, d.ResourceType = r.ID, r.Type
+	}
+	if f, ok := errors.AsType[*control.FieldError](err); ok {
+		d.Reason = rest.ReasonFieldValidation
+		for _, field := range f.Fields {
+			d.Fields = append(d.Fields, rest.Field{Name: field.Name, Message: field.Message})
+		}
+	}
+	switch kind := fault.KindOf(err); {
+	case errors.Is(err, control.ErrUninitialized):
+		d.Message = "Account not initialized"
+		return uninitialized, d
+	case errors.Is(err, control.ErrQuota):
+		return firstDeclared(op, quotaCodes), d
+	case kind == fault.Denied:
+		return accessDenied, d
+	case kind == fault.Transient || kind == fault.Fenced:
+		d.RetryAfter = retryAfter
+		return internalServer, d
+	default:
+		return firstDeclared(op, codes[kind]), d
+	}
+}
+
+// firstDeclared is the first code that the model or the real service's habit allows, else the best.
+func firstDeclared(op *rest.Operation, wanted []string) string {
+	for _, code := range wanted {
+		if op.Declares(code) {
+			return code
+		}
+		for _, extra := range unlisted[op.Name] {
+			if extra == code {
+				return code
+			}
+		}
+	}
+	if len(wanted) == 0 {
+		return internalServer
+	}
+	return wanted[0]
+}
+
+// message is the cause in the domain's words, without the names of our packages, and the next step.
+func message(err error) string {
+	cause := err
+	for {
+		f, ok := cause.(*fault.Error)
+		if !ok || f.Err == nil {
+			break
+		}
+		cause = f.Err
+	}
+	if hint := fault.HintOf(err); hint != "" {
+		return cause.Error() + " (" + hint + ")"
+	}
+	return cause.Error()
+}

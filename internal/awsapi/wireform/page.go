@@ -1,0 +1,66 @@
+package wireform
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+
+	"github.com/understudy-dr/understudy/api/rest"
+	"github.com/understudy-dr/understudy/internal/fault"
+	"github.com/understudy-dr/understudy/internal/state"
+)
+
+// token is a nextToken's content: where the next page begins, and of what list.
+type token struct {
+	After string `json:"a"`
+	List  []byte `json:"l"` // digest of the query
+}
+
+// Page reads maxResults and nextToken. query is everything else that decides which list it is (operation,
+// account, filters); a token of another list is refused.
+func Page(query any, maxResults *int32, nextToken *string) (state.Page, error) {
+	p := state.Page{Limit: rest.DefaultPage}
+	if maxResults != nil {
+		p.Limit = min(int(*maxResults), state.MaxLimit)
+	}
+	if nextToken == nil || *nextToken == "" {
+		return p, nil
+	}
+	refused := fault.New(fault.Invalid, "awsapi: read page token", "nextToken is not one of this list").
+		WithHint("send the token of the last answer with the same filters, or none")
+	var t token
+	raw, err := base64.RawURLEncoding.DecodeString(*nextToken)
+	if err != nil || json.Unmarshal(raw, &t) != nil {
+		return p, refused
+	}
+	if want, err := digest(query); err != nil || string(want) != string(t.List) {
+		return p, refused
+	}
+	p.After = t.After
+	return p, nil
+}
+
+// NextToken hides where the next page begins; nil on the last page.
+func NextToken(query any, next string) (*string, error) {
+	if next == "" {
+		return nil, nil
+	}
+	list, err := digest(query)
+	if err != nil {
+		return nil, err
+	}
+	raw, err := json.Marshal(token{After: next, List: list})
+	if err != nil {
+		return nil, fault.New(fault.Bug, "awsapi: write page token", "%w", err)
+	}
+	return new(base64.RawURLEncoding.EncodeToString(raw)), nil
+}
+
+func digest(query any) ([]byte, error) {
+	b, err := json.Marshal(query)
+	if err != nil {
+		return nil, fault.New(fault.Bug, "awsapi: digest query", "%w", err)
+	}
+	sum := sha256.Sum256(b)
+	return sum[:12], nil
+}
