@@ -29,6 +29,8 @@ type file struct {
 	removing, remove time.Time // removal begun, acknowledged
 }
 
+const churnInterval = 50 * time.Millisecond
+
 // NewChurn prepares a churn of a file each interval.
 func NewChurn(dir string, seed uint64, every time.Duration) *Churn {
 	return &Churn{dir: dir, seed: seed, every: every}
