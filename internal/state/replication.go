@@ -119,6 +119,7 @@ type Replication struct {
 	// Resume is the state to go back to when a stall or a pause ends.
 	Resume  ReplicationState
 	Error   *ReplicationError
+	ErrorAt time.Time // since when
 	Attempt Attempt
 	// Retry asks for a new attempt at the agent's next handshake.
 	Retry bool

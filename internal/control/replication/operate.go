@@ -1,0 +1,181 @@
+package replication
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/understudy-dr/understudy/internal/control"
+	"github.com/understudy-dr/understudy/internal/control/lifecycle"
+	"github.com/understudy-dr/understudy/internal/fault"
+	"github.com/understudy-dr/understudy/internal/state"
+)
+
+// Start begins replication of a stopped server.
+func (e *Engine) Start(ctx context.Context, s state.Scope, id string) error {
+	return e.operate(ctx, s, id, OpStart)
+}
+
+// Stop ends replication and deletes the staging area with its recovery points; the agent stays.
+func (e *Engine) Stop(ctx context.Context, s state.Scope, id string) error {
+	return e.operate(ctx, s, id, OpStop)
+}
+
+// Pause keeps everything and sends nothing.
+func (e *Engine) Pause(ctx context.Context, s state.Scope, id string) error {
+	return e.operate(ctx, s, id, OpPause)
+}
+
+// Resume ends a pause.
+func (e *Engine) Resume(ctx context.Context, s state.Scope, id string) error {
+	return e.operate(ctx, s, id, OpResume)
+}
+
+// Retry begins a new initiation attempt of a stalled server at its agent's next handshake.
+func (e *Engine) Retry(ctx context.Context, s state.Scope, id string) error {
+	return e.operate(ctx, s, id, OpRetry)
+}
+
+// Disconnect is Stop for good: the agent uninstalls itself.
+func (e *Engine) Disconnect(ctx context.Context, s state.Scope, id string) error {
+	return e.operate(ctx, s, id, OpDisconnect)
+}
+
+// Delete forgets a disconnected server. It is hidden at once; its records go with its staging area.
+func (e *Engine) Delete(ctx context.Context, s state.Scope, id string) error {
+	err := e.operate(ctx, s, id, OpDelete)
+	if fault.Is(err, fault.NotFound) {
+		return e.deleteUnreplicated(ctx, s, id)
+	}
+	return err
+}
+
+// deleteUnreplicated deletes a server that never had an agent: one discovered or imported.
+func (e *Engine) deleteUnreplicated(ctx context.Context, s state.Scope, id string) error {
+	const op = "replication: delete"
+	err := e.store.Update(ctx, func(tx state.Tx) error {
+		v, err := tx.Server(ctx, s, id)
+		if fault.Is(err, fault.NotFound) {
+			return control.Missing(op, control.SourceServer, id)
+		}
+		if err != nil {
+			return err
+		}
+		if l := v.LifeCycle.State; l != state.Discovered && l != state.PendingInstallation {
+			return control.Refuse(op, control.SourceServer, id, "cannot be deleted in life cycle state %s", l)
+		}
+		return tx.DeleteServer(ctx, id)
+	})
+	return fault.Wrap(op, err)
+}
+
+func (e *Engine) operate(ctx context.Context, s state.Scope, id string, on Trigger) error {
+	op := fmt.Sprintf("replication: %s", on)
+	a, err := e.in(ctx, s, id)
+	if err != nil {
+		return fault.Wrap(op, err)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	now := time.Now().UTC()
+	rec := a.current()
+	before := rec.State
+	if !move(&rec, on, now) {
+		return refused(op, id, on, before)
+	}
+	also := intend(&rec, on, now)
+	if err := e.save(ctx, a, rec, also...); err != nil {
+		return fault.Wrap(op, err)
+	}
+	a.changed()
+	e.queue.add(id)
+	return nil
+}
+
+// refused says why. RetryDataReplication has no conflict among its errors.
+func refused(op, id string, on Trigger, in state.ReplicationState) error {
+	kind := fault.Conflict
+	if on == OpRetry {
+		kind = fault.Invalid
+	}
+	return fault.New(kind, op, "%w", &control.ResourceError{Type: control.SourceServer, ID: id,
+		Err: fmt.Errorf("%s is not possible while data replication is %s", on, in)})
+}
+
+// intend records what an operation wants besides the new state, and what else belongs to its transaction.
+func intend(rec *state.Replication, on Trigger, now time.Time) []change {
+	wipe := func(ctx context.Context, tx state.Tx) error { return tx.WipePoints(ctx, rec.ServerID) }
+	switch on {
+	case OpStart:
+		rec.Intent = state.IntentRun
+		return []change{live(*rec, lifecycle.Started)}
+	case OpPause:
+		rec.Intent = state.IntentPause
+	case OpResume:
+		rec.Intent = state.IntentRun
+	case OpRetry:
+		rec.Retry = true
+	case OpStop:
+		rec.Intent, rec.Teardown = state.IntentStop, true
+		neverStarted(rec, now)
+		forget(rec)
+		return []change{live(*rec, lifecycle.Stopped), wipe}
+	case OpDisconnect:
+		rec.Intent, rec.Teardown = state.IntentDisconnect, true
+		neverStarted(rec, now)
+		forget(rec)
+		return []change{live(*rec, lifecycle.Disconnected), wipe}
+	case OpDelete:
+		rec.Deleting, rec.Teardown = true, true
+		return []change{hide(*rec)}
+	}
+	return nil
+}
+
+func hide(rec state.Replication) change {
+	return func(ctx context.Context, tx state.Tx) error {
+		v, err := tx.Server(ctx, rec.Scope, rec.ServerID)
+		if err != nil {
+			return err
+		}
+		v.Deleting = true
+		return tx.PutServer(ctx, v)
+	}
+}
+
+// changed drops the work under way: it was begun for another intent. The caller holds a.mu.
+func (a *actor) changed() {
+	a.generation++
+	a.agent.retry = false
+	if a.interrupt != nil {
+		a.interrupt()
+	}
+}
+
+// Registered tells the engine of a server whose agent has registered, the first time or again. disks
+// tells that the agent offers other disks than before.
+func (e *Engine) Registered(ctx context.Context, v state.Server, disks bool) error {
+	const op = "replication: registered"
+	a, err := e.in(ctx, v.Scope, v.ID)
+	if err != nil {
+		return fault.Wrap(op, err)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	e.queue.add(v.ID)
+	rec := a.current()
+	if rec.State != state.Disconnected && !disks {
+		return nil
+	}
+	now := time.Now().UTC()
+	rec.Disks = sizes(v)
+	if move(&rec, Reinstalled, now) {
+		rec.Intent = state.IntentRun
+	}
+	if err := e.save(ctx, a, rec, live(rec, lifecycle.Registered)); err != nil {
+		return fault.Wrap(op, err)
+	}
+	a.served = false
+	a.changed()
+	return nil
+}
