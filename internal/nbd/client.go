@@ -1,7 +1,6 @@
 package nbd
 
 import (
-	"bufio"
 	"context"
 	"crypto/tls"
 	"net"
@@ -99,7 +98,7 @@ func startClient(nc net.Conn, info exportInfo) *Client {
 		calls: make(map[uint64]*call),
 		dead:  make(chan struct{}),
 	}
-	c.reader.Go(func() { c.fail(c.readReplies(bufio.NewReaderSize(nc, 256<<10))) })
+	c.reader.Go(func() { c.fail(c.readReplies(newReplyReader(nc))) })
 	return c
 }
 

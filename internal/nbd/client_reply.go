@@ -8,6 +8,8 @@ import (
 	"github.com/understudy-dr/understudy/internal/fault"
 )
 
+func newReplyReader(nc io.Reader) *bufio.Reader { return bufio.NewReaderSize(nc, 256<<10) }
+
 // readReplies hands replies to their calls until the connection ends, and says why it did. It trusts the
 // server with nothing: lengths are checked against what was asked before they are believed.
 func (c *Client) readReplies(r *bufio.Reader) error {

@@ -1,6 +1,7 @@
 package nbd
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -105,6 +106,24 @@ func (d *disk) Trim(ctx context.Context, off, length int64) error {
 func (d *disk) Flush(context.Context) error {
 	d.flushes.Add(1)
 	return nil
+}
+
+// holds requires the content of d to be that of other, holes included if so wanted.
+func (d *disk) holds(t testing.TB, other *disk, holes bool) {
+	t.Helper()
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	require.True(t, bytes.Equal(other.data, d.data), "content differs")
+	if holes {
+		require.Equal(t, other.used, d.used, "holes differ")
+	}
+}
+
+// at is the byte at off.
+func (d *disk) at(off int64) byte {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	return d.data[off]
 }
 
 // fill writes a recognisable pattern to every third stretch of blocks, so that holes and data alternate.
