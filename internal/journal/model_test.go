@@ -1,0 +1,315 @@
+package journal
+
+import (
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/understudy-dr/understudy/internal/fault"
+	"github.com/understudy-dr/understudy/internal/vfs/vfstest"
+	"github.com/understudy-dr/understudy/internal/wire"
+)
+
+const simDir = "/j"
+
+var quiet = slog.New(slog.DiscardHandler)
+
+// model runs a source against a journal on a file system that crashes.
+type model struct {
+	t     *testing.T
+	rng   *rand.Rand
+	fs    *vfstest.MemFS
+	o     Options
+	j     *Journal
+	src   *source
+	acked State
+	last  []Interval
+}
+
+func newModel(t *testing.T, seed uint64) *model {
+	rng := newRand(seed)
+	m := &model{t: t, rng: rng, fs: vfstest.New(), src: newSource(rng)}
+	m.o = Options{SegmentBytes: int64(2000 + rng.IntN(20000)), CacheBytes: int64(1 + rng.IntN(30000)), Log: quiet}
+	var err error
+	m.j, err = Create(m.fs, simDir, simDisks, m.o)
+	require.NoError(t, err)
+	return m
+}
+
+// step does something; false means that the machine lost power.
+func (m *model) step() bool {
+	switch k := m.rng.IntN(100); {
+	case k < 35:
+		m.src.write()
+	case k < 80:
+		for _, b := range m.src.frames() {
+			f, err := wire.Parse(b)
+			require.NoError(m.t, err)
+			if err := m.j.Append(f); err != nil {
+				require.ErrorIs(m.t, err, vfstest.ErrCrashed, "refused a good frame")
+				return false
+			}
+		}
+	case k < 96:
+		if err := m.j.Sync(); err != nil {
+			require.ErrorIs(m.t, err, vfstest.ErrCrashed)
+			return false
+		}
+		m.src.acked()
+		m.acked, m.last = m.j.State(), m.j.Intervals()
+	case k < 98:
+		err := m.j.Close()
+		var j *Journal
+		if err == nil {
+			j, err = Open(m.fs, simDir, m.o)
+		}
+		if err != nil {
+			require.ErrorIs(m.t, err, vfstest.ErrCrashed)
+			return false
+		}
+		m.opened(j)
+	case k < 99:
+		m.src.boot(m.j.State().Highest)
+	}
+	return true
+}
+
+func (m *model) open() {
+	j, err := Open(m.fs, simDir, m.o)
+	require.NoError(m.t, err)
+	m.opened(j)
+}
+
+func (m *model) opened(j *Journal) {
+	m.j = j
+	st := m.j.State()
+	require.GreaterOrEqual(m.t, st.Durable, m.acked.Durable, "acknowledged writes are gone")
+	require.GreaterOrEqual(m.t, st.Epoch, m.acked.Epoch)
+	if st.Epoch == m.acked.Epoch {
+		require.False(m.t, m.acked.BaselineDone && !st.BaselineDone, "an acknowledged baseline is gone")
+	}
+	now := m.j.Intervals()
+	for i, old := range m.last {
+		require.Greater(m.t, len(now), i)
+		require.Equal(m.t, old.Epoch, now[i].Epoch)
+		require.LessOrEqual(m.t, old.To, now[i].To)
+		require.Equal(m.t, old.From, now[i].From)
+	}
+	m.src.reconnect(st)
+	// Known to the source now, so it will not be sent again.
+	m.acked, m.last = st, now
+}
+
+func (m *model) crash() {
+	_ = m.j.Close() // the process is gone; nothing it does reaches the disk
+	m.fs = m.fs.Crash(m.rng)
+	for m.rng.IntN(3) == 0 { // power fails again while recovering
+		m.fs.CrashAt(1 + m.rng.IntN(12))
+		if j, err := Open(m.fs, simDir, m.o); err == nil {
+			_ = j.Close()
+		} else {
+			require.ErrorIs(m.t, err, vfstest.ErrCrashed)
+		}
+		m.fs = m.fs.Crash(m.rng)
+	}
+	m.open()
+}
+
+// check compares everything recoverable, or a sample of it, with the true history.
+func (m *model) check(sample int) {
+	intervals := m.j.Intervals()
+	for n := sample; n > 0; n-- {
+		h := m.src.history[m.rng.IntN(len(m.src.history))]
+		p, err := m.j.Check(h.pos)
+		if err != nil {
+			require.True(m.t, fault.Is(err, fault.NotFound), err)
+			for _, iv := range intervals {
+				bad := h.epoch == iv.Epoch && h.pos >= iv.From && h.pos <= iv.To && h.pos > 0
+				require.False(m.t, bad, "%d is in %+v: %v", h.pos, iv, err)
+			}
+			continue
+		}
+		m.compare(p, func(x instant) bool { return x.pos == p.Position })
+		m.checkTime(intervals, h.time+int64(m.rng.IntN(3))-1)
+	}
+}
+
+func (m *model) checkTime(intervals []Interval, ns int64) {
+	at := time.Unix(0, ns)
+	p, err := m.j.At(at)
+	inside := false
+	for _, iv := range intervals {
+		inside = inside || (!at.Before(iv.FromTime) && !at.After(iv.ToTime))
+	}
+	require.Equal(m.t, inside, err == nil, "at %d: %v in %+v", ns, err, intervals)
+	if err != nil {
+		require.Contains(m.t, []fault.Kind{fault.NotFound, fault.Transient}, fault.KindOf(err))
+		return
+	}
+	// Writes with exactly this stamp may be in or out.
+	m.compare(p, func(x instant) bool {
+		next := int64(1<<63 - 1)
+		for _, y := range m.src.history {
+			if y.pos > x.pos {
+				next = y.time
+				break
+			}
+		}
+		return x.time <= ns && next >= ns
+	})
+	before, err := m.j.Before(at)
+	require.NoError(m.t, err)
+	require.Equal(m.t, p, before)
+}
+
+// compare reads the whole view in odd pieces and looks for a true state that allowed admits.
+func (m *model) compare(p Point, allowed func(instant) bool) {
+	v, err := m.j.View(m.t.Context(), p)
+	require.NoError(m.t, err)
+	defer func() { require.NoError(m.t, v.Close()) }()
+	got := map[uint16][]byte{}
+	for _, d := range simDisks {
+		got[d.Index] = m.read(v, d)
+	}
+	for _, h := range m.src.history {
+		if allowed(h) && string(h.disks[0]) == string(got[0]) && string(h.disks[3]) == string(got[3]) {
+			return
+		}
+	}
+	require.Fail(m.t, "the view is no true state", "%+v", p)
+}
+
+func (m *model) read(v *View, d wire.Disk) []byte {
+	buf := make([]byte, d.Bytes)
+	for off := 0; off < len(buf); {
+		n := min(1+m.rng.IntN(5000), len(buf)-off)
+		require.NoError(m.t, v.ReadAt(d.Index, buf[off:off+n], int64(off)))
+		off += n
+	}
+	off := int64(0)
+	extents, err := v.Extents(d.Index, 0, int64(d.Bytes))
+	require.NoError(m.t, err)
+	for i, e := range extents {
+		require.Equal(m.t, off, e.Offset)
+		require.True(m.t, i == 0 || extents[i-1].Hole != e.Hole)
+		if off += e.Length; e.Hole {
+			require.Equal(m.t, make([]byte, e.Length), buf[e.Offset:off])
+		}
+	}
+	require.Equal(m.t, int64(d.Bytes), off)
+	return buf
+}
+
+// settle sends everything and expects the newest state to be recoverable.
+func (m *model) settle() {
+	m.fs.OnOp(nil)
+	for n := 0; ; n++ {
+		require.Less(m.t, n, 10000)
+		for _, b := range m.src.frames() {
+			f, err := wire.Parse(b)
+			require.NoError(m.t, err)
+			require.NoError(m.t, m.j.Append(f))
+		}
+		if m.src.done && m.src.sent == len(m.src.ring) && n%50 == 49 {
+			break
+		}
+	}
+	f, err := wire.Parse(wire.Control(wire.TypeMark, m.src.epoch, m.src.pos, m.src.pos, m.src.time))
+	require.NoError(m.t, err)
+	require.NoError(m.t, m.j.Append(f))
+	require.NoError(m.t, m.j.Sync())
+	m.src.acked()
+	p, err := m.j.Latest()
+	require.NoError(m.t, err)
+	require.Equal(m.t, m.src.epoch, p.Epoch)
+	newest := m.src.history[len(m.src.history)-1]
+	m.compare(p, func(x instant) bool { return x.pos == newest.pos && x.time == newest.time })
+}
+
+// A source replicates, gaps, reboots; the journal's machine crashes at any operation of its file system. Whatever
+// the journal calls recoverable is a true state, whatever was synced stays, and in the end the newest state is there.
+func TestModel(t *testing.T) {
+	for _, seed := range seeds(t, 150) {
+		m := newModel(t, seed)
+		for round := 0; round < 4; round++ {
+			m.fs.CrashAt(1 + m.rng.IntN(150))
+			alive := true
+			for n := 0; n < 150 && alive; n++ {
+				alive = m.step()
+			}
+			if !alive || m.rng.IntN(2) == 0 {
+				m.fs.OnOp(func(vfstest.Op) error { return vfstest.ErrCrashed })
+				m.crash()
+			}
+			m.fs.OnOp(nil)
+			m.check(4)
+		}
+		m.settle()
+		m.check(30)
+		require.NoError(t, m.j.Close())
+		r, err := Verify(t.Context(), m.fs, simDir)
+		require.NoError(t, err)
+		require.Empty(t, r.Problems)
+		require.Zero(t, r.TornBytes)
+		if t.Failed() {
+			t.Fatalf("UNDERSTUDY_SEED=%d", seed)
+		}
+	}
+}
+
+// A failed fsync: what was not synced is lost, and nobody may be told otherwise.
+func TestModelSyncFails(t *testing.T) {
+	errIO := errors.New("i/o error")
+	for _, seed := range seeds(t, 60) {
+		m := newModel(t, seed)
+		m.fs.OnOp(func(op vfstest.Op) error {
+			if (op.Kind == "sync" || op.Kind == "write" || op.Kind == "truncate") && m.rng.IntN(12) == 0 {
+				return errIO
+			}
+			return nil
+		})
+		for n := 0; n < 400; n++ {
+			m.faultyStep(errIO)
+		}
+		m.fs.OnOp(func(vfstest.Op) error { return vfstest.ErrCrashed })
+		m.crash()
+		m.fs.OnOp(nil)
+		m.check(10)
+		m.settle()
+		m.check(10)
+		require.NoError(t, m.j.Close())
+	}
+}
+
+// faultyStep does as the sink does: an error ends the connection, and the next one begins with Sync.
+func (m *model) faultyStep(errIO error) {
+	failed := func(err error) bool {
+		if err == nil {
+			return false
+		}
+		require.ErrorIs(m.t, err, errIO)
+		for m.j.Sync() != nil {
+		}
+		m.src.reconnect(m.j.State())
+		return true
+	}
+	if m.rng.IntN(3) == 0 {
+		m.src.write()
+		return
+	}
+	for _, b := range m.src.frames() {
+		f, err := wire.Parse(b)
+		require.NoError(m.t, err)
+		if failed(m.j.Append(f)) {
+			return
+		}
+	}
+	if m.rng.IntN(3) == 0 && !failed(m.j.Sync()) {
+		m.src.acked()
+		m.acked, m.last = m.j.State(), m.j.Intervals()
+	}
+}

@@ -1,0 +1,179 @@
+package journal
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+
+	"github.com/zeebo/xxh3"
+
+	"github.com/understudy-dr/understudy/internal/fault"
+	"github.com/understudy-dr/understudy/internal/vfs"
+)
+
+/*
+The sidecar of a sealed segment, seg-<20 digits>.idx, written atomically after the segment is synced:
+
+	 0  4  magic "UIDX"
+	 4  4  version (1)
+	 8 16  journal id
+	24  8  segment number
+	32  8  bytes of the segment
+	40  4  bytes of the summary
+	44  4  entries
+	48  8  base epoch
+	56  8  XXH3-64 of the summary
+	64  8  XXH3-64 of the entries
+	72  8  XXH3-64 of bytes [0,72)
+	80     summary (JSON), then entries of 40 bytes
+
+Opening a journal reads summaries only; entries are read when a View or an instant needs them, hence two sums.
+Everything in it can be made again from the segment, so a damaged sidecar costs time, not data.
+*/
+const (
+	idxHeaderSize = 80
+	idxMagic      = 0x58444955 // "UIDX"
+	idxVersion    = 1
+	maxSummary    = 64 << 20
+	maxEntries    = maxSegmentBytes / 16 // more cannot come from one segment
+)
+
+// summary is what opening needs to know of a sealed segment.
+type summary struct {
+	Frames  int     `json:"frames"`
+	Highest uint64  `json:"highest"` // these three: of the whole journal up to this segment's end
+	Data    uint64  `json:"data"`
+	Bio     uint64  `json:"bio"`
+	Epochs  []epoch `json:"epochs"` // current at some frame of this segment, as they were at its end
+	Spans   []span  `json:"spans"`
+}
+
+// span bounds the ends of bios of one epoch in one segment.
+type span struct {
+	Epoch     uint64 `json:"epoch"`
+	First     uint64 `json:"first"`
+	Last      uint64 `json:"last"`
+	FirstTime int64  `json:"firstTime"`
+	LastTime  int64  `json:"lastTime"`
+}
+
+// addSpan widens the newest span, or begins the one of a newer epoch.
+func addSpan(spans []span, epoch uint64, e *entry) []span {
+	if n := len(spans); n > 0 && spans[n-1].Epoch == epoch {
+		spans[n-1].Last, spans[n-1].LastTime = e.pos, e.time
+		return spans
+	}
+	return append(spans, span{Epoch: epoch, First: e.pos, Last: e.pos, FirstTime: e.time, LastTime: e.time})
+}
+
+func encodeSidecar(id [16]byte, s *segment, index []entry) ([]byte, error) {
+	sum, err := json.Marshal(s.sum)
+	if err != nil {
+		return nil, fault.New(fault.Bug, "journal: seal", "%w", err)
+	}
+	b := make([]byte, idxHeaderSize, idxHeaderSize+len(sum)+len(index)*entrySize)
+	b = append(b, sum...)
+	entries := len(b)
+	for i := range index {
+		b = index[i].append(b)
+	}
+	le := binary.LittleEndian
+	le.PutUint32(b, idxMagic)
+	le.PutUint32(b[4:], idxVersion)
+	copy(b[8:], id[:])
+	le.PutUint64(b[24:], s.number)
+	le.PutUint64(b[32:], uint64(s.bytes))
+	le.PutUint32(b[40:], uint32(len(sum)))
+	le.PutUint32(b[44:], uint32(len(index)))
+	le.PutUint64(b[48:], s.baseEpoch)
+	le.PutUint64(b[56:], xxh3.Hash(sum))
+	le.PutUint64(b[64:], xxh3.Hash(b[entries:]))
+	le.PutUint64(b[72:], xxh3.Hash(b[:72]))
+	return b, nil
+}
+
+// idxHeader is a verified sidecar header.
+type idxHeader struct {
+	number, bytes, baseEpoch uint64
+	summary, entries         uint32
+	summarySum, entriesSum   uint64
+}
+
+func parseIdxHeader(b []byte, id [16]byte, number uint64) (idxHeader, error) {
+	le := binary.LittleEndian
+	op := "journal: " + idxName(number)
+	if len(b) < idxHeaderSize || le.Uint32(b) != idxMagic || le.Uint64(b[72:]) != xxh3.Hash(b[:72]) {
+		return idxHeader{}, fault.New(fault.Corruption, op, "damaged at offset 0")
+	}
+	if v := le.Uint32(b[4:]); v != idxVersion {
+		return idxHeader{}, fault.New(fault.Unsupported, op, "version %d, this build reads %d", v, idxVersion)
+	}
+	h := idxHeader{
+		number: le.Uint64(b[24:]), bytes: le.Uint64(b[32:]), summary: le.Uint32(b[40:]), entries: le.Uint32(b[44:]),
+		baseEpoch: le.Uint64(b[48:]), summarySum: le.Uint64(b[56:]), entriesSum: le.Uint64(b[64:]),
+	}
+	switch {
+	case [16]byte(b[8:24]) != id || h.number != number:
+		return idxHeader{}, fault.New(fault.Corruption, op, "belongs to segment %d of journal %x", h.number, b[8:24])
+	case h.summary > maxSummary || h.entries > maxEntries || h.bytes > 2*maxSegmentBytes:
+		return idxHeader{}, fault.New(fault.Corruption, op, "sizes make no sense")
+	}
+	return h, nil
+}
+
+func (h *idxHeader) parseSummary(b []byte) (*segment, error) {
+	op := "journal: " + idxName(h.number)
+	if xxh3.Hash(b) != h.summarySum {
+		return nil, fault.New(fault.Corruption, op, "summary damaged at offset %d", idxHeaderSize)
+	}
+	s := &segment{number: h.number, bytes: int64(h.bytes), baseEpoch: h.baseEpoch, entries: int(h.entries)}
+	if err := json.Unmarshal(b, &s.sum); err != nil {
+		return nil, fault.New(fault.Corruption, op, "summary: %w", err)
+	}
+	return s, nil
+}
+
+func (h *idxHeader) parseEntries(b []byte) ([]entry, error) {
+	if len(b) != int(h.entries)*entrySize || xxh3.Hash(b) != h.entriesSum {
+		return nil, fault.New(fault.Corruption, "journal: "+idxName(h.number), "entries damaged at offset %d", idxHeaderSize+h.summary)
+	}
+	index := make([]entry, h.entries)
+	for i := range index {
+		index[i] = parseEntry(b[i*entrySize:])
+	}
+	return index, nil
+}
+
+// readSidecar reads the summary of a segment's sidecar and, if asked, its entries.
+func (d *directory) readSidecar(number uint64, withEntries bool) (_ *segment, _ []entry, err error) {
+	f, err := d.fs.Open(d.path(idxName(number)))
+	if err != nil {
+		return nil, nil, vfs.Fault("journal: "+idxName(number), err)
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	head := make([]byte, idxHeaderSize)
+	if err := vfs.ReadFull(f, head, 0); err != nil {
+		return nil, nil, vfs.Fault("journal: "+idxName(number), err)
+	}
+	h, err := parseIdxHeader(head, d.id, number)
+	if err != nil {
+		return nil, nil, err
+	}
+	if size, err := f.Size(); err != nil || size != idxHeaderSize+int64(h.summary)+int64(h.entries)*entrySize {
+		return nil, nil, fault.New(fault.Corruption, "journal: "+idxName(number), "%d bytes do not fit its header: %v", size, err)
+	}
+	b := make([]byte, h.summary)
+	if err := vfs.ReadFull(f, b, idxHeaderSize); err != nil {
+		return nil, nil, vfs.Fault("journal: "+idxName(number), err)
+	}
+	s, err := h.parseSummary(b)
+	if err != nil || !withEntries {
+		return s, nil, err
+	}
+	b = make([]byte, int(h.entries)*entrySize)
+	if err := vfs.ReadFull(f, b, idxHeaderSize+int64(h.summary)); err != nil {
+		return nil, nil, vfs.Fault("journal: "+idxName(number), err)
+	}
+	index, err := h.parseEntries(b)
+	return s, index, err
+}

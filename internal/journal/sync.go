@@ -1,0 +1,164 @@
+package journal
+
+import (
+	"errors"
+	"io/fs"
+	"slices"
+
+	"github.com/understudy-dr/understudy/internal/fault"
+	"github.com/understudy-dr/understudy/internal/vfs"
+	"github.com/understudy-dr/understudy/internal/wire"
+)
+
+// Sync makes everything appended so far durable and visible. If it fails, everything since the last one that succeeded is
+// gone, and the journal goes on from there once the disk takes writes again.
+func (j *Journal) Sync() error {
+	j.w.Lock()
+	defer j.w.Unlock()
+	if j.closing {
+		return fault.New(fault.Conflict, "journal: "+j.dir, "closed")
+	}
+	if err := j.failed; err != nil {
+		return errors.Join(err, j.heal())
+	}
+	return j.sync()
+}
+
+func (j *Journal) sync() error {
+	if j.failed != nil {
+		return j.failed
+	}
+	if j.tail == nil || j.tail.bytes == j.undo.bytes {
+		return nil
+	}
+	if err := j.file.Sync(); err != nil {
+		// Linux may have marked the lost pages clean: no later fsync tells about them, so they must not stay.
+		err = vfs.Fault("journal: sync", err)
+		j.failed = err
+		return errors.Join(err, j.heal())
+	}
+	j.publish()
+	j.writeMark()
+	return nil
+}
+
+// publish shows the tail to readers.
+func (j *Journal) publish() {
+	t := j.tail
+	j.undo = undo{
+		fold: t.fold, bytes: t.bytes, frames: t.frames, index: len(t.index), epochs: len(t.epochs), spans: slices.Clone(t.spans),
+	}
+	v := &tailView{
+		number: t.number, baseEpoch: t.baseEpoch, bytes: t.bytes, index: t.index[:len(t.index):len(t.index)], spans: j.undo.spans,
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.pub.fold, j.pub.tail = t.fold, v
+}
+
+// writeMark is best effort: the mark is a lower bound.
+func (j *Journal) writeMark() {
+	if j.markF == nil {
+		return
+	}
+	m := mark{segment: j.tail.number, bytes: j.tail.bytes}
+	if _, err := j.markF.WriteAt(m.encode(), 0); err != nil {
+		j.log.Warn("journal: tail mark not written", "dir", j.dir, "err", err)
+	}
+}
+
+// heal cuts the tail back to what was durable at the last successful sync.
+func (j *Journal) heal() error {
+	if j.tail != nil {
+		if err := j.file.Truncate(j.undo.bytes); err != nil {
+			return j.unhealed(err)
+		}
+		if err := j.file.Sync(); err != nil {
+			return j.unhealed(err)
+		}
+		t, u := j.tail, &j.undo
+		t.fold, t.bytes, t.frames = u.fold, u.bytes, u.frames
+		t.index, t.epochs, t.spans = t.index[:u.index:u.index], t.epochs[:u.epochs:u.epochs], slices.Clone(u.spans)
+	}
+	j.failed = nil
+	return nil
+}
+
+func (j *Journal) unhealed(err error) error {
+	return fault.New(fault.Transient, "journal: "+j.dir, "the last write failed (%w) and cannot be undone: %w", j.failed, err).
+		WithHint("look at the disk that holds the journal")
+}
+
+// place sees to it that the tail has room for f: it seals a full segment and begins the next.
+func (j *Journal) place(f *wire.Frame) error {
+	if j.tail != nil && !j.tail.fits(f, j.o.SegmentBytes) {
+		if err := j.seal(); err != nil {
+			return err
+		}
+	}
+	if j.tail == nil {
+		return j.begin()
+	}
+	return nil
+}
+
+// seal makes the tail a sealed segment: synced, then indexed by a sidecar.
+func (j *Journal) seal() error {
+	if err := j.sync(); err != nil {
+		return err
+	}
+	s := j.tail.segment()
+	if err := j.writeSidecar(s, j.tail.index); err != nil {
+		return err
+	}
+	if err := j.file.Close(); err != nil { // harmless: it is synced
+		j.log.Warn("journal: sealed segment not closed", "dir", j.dir, "segment", segName(s.number), "err", err)
+	}
+	j.before = j.tail.fold
+	j.tail, j.file = nil, nil
+	j.addSealed(s)
+	return nil
+}
+
+func (j *Journal) addSealed(s *segment) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.pub.sealed, j.pub.tail = append(j.pub.sealed, s), nil
+	j.pub.bytes += s.bytes
+}
+
+func (d *directory) writeSidecar(s *segment, index []entry) error {
+	b, err := encodeSidecar(d.id, s, index)
+	if err != nil {
+		return err
+	}
+	return vfs.Fault("journal: seal "+segName(s.number), vfs.WriteAtomic(d.fs, d.path(idxName(s.number)), b))
+}
+
+// begin makes the next segment. Its header is durable before any frame is written.
+func (j *Journal) begin() error {
+	number := uint64(len(j.pub.sealed)) + 1
+	name := j.path(segName(number))
+	f, err := j.fs.Create(name)
+	if errors.Is(err, fs.ErrExist) { // an earlier attempt failed and could not be undone
+		if err = j.fs.Remove(name); err == nil {
+			f, err = j.fs.Create(name)
+		}
+	}
+	if err != nil {
+		return vfs.Fault("journal: begin "+segName(number), err)
+	}
+	_, err = f.WriteAt(encodeSegHeader(j.id, number), 0)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err == nil {
+		err = j.fs.SyncDir(j.dir)
+	}
+	if err != nil {
+		return vfs.Fault("journal: begin "+segName(number), errors.Join(err, f.Close(), j.fs.Remove(name)))
+	}
+	j.file, j.tail = f, newBuilder(number, j.before)
+	j.publish()
+	return nil
+}
