@@ -1,0 +1,83 @@
+package agentapi
+
+import (
+	"context"
+	"time"
+
+	"github.com/understudy-dr/understudy/internal/agentapi/agentpb"
+	"github.com/understudy-dr/understudy/internal/control/replication"
+	"github.com/understudy-dr/understudy/internal/fault"
+	"github.com/understudy-dr/understudy/internal/state"
+)
+
+// Handshake takes an agent's report and tells it what to do. The certificate says who the agent is; a
+// request in another's name is refused.
+func (s *service) Handshake(ctx context.Context, r *agentpb.HandshakeRequest) (*agentpb.HandshakeResponse, error) {
+	const op = "handshake"
+	id, err := peer(ctx)
+	if err != nil {
+		return nil, s.answer(op, err)
+	}
+	if id.Server != r.GetSourceServerId() {
+		return nil, s.answer(op, fault.New(fault.Denied, op, "the certificate is %s's, the request %q's", id.Server, r.GetSourceServerId()))
+	}
+	scope := state.Scope{Account: id.Account, Service: state.Service(id.Service)}
+	command, err := s.Replication.Handshake(ctx, scope, id.Server, report(r))
+	if err != nil {
+		return nil, s.answer(op, err)
+	}
+	out := &agentpb.HandshakeResponse{
+		Desired:              desired[command.Desired],
+		AttemptId:            command.AttemptID,
+		ReplicationAddress:   command.Address,
+		NextHandshakeSeconds: uint32(command.Next / time.Second),
+	}
+	v, err := s.Servers.Get(ctx, scope, id.Server)
+	switch {
+	case fault.Is(err, fault.NotFound): // deleted; the command says so
+		return out, nil
+	case err != nil:
+		return nil, s.answer(op, err)
+	}
+	out.BandwidthMbps = v.Config.BandwidthMbps
+	for _, d := range v.Replicated() {
+		out.Disks = append(out.Disks, &agentpb.AssignedDisk{DeviceName: d.DeviceName, Index: d.Index})
+	}
+	return out, nil
+}
+
+var desired = map[state.Intent]agentpb.Desired{
+	state.IntentRun:        agentpb.Desired_DESIRED_RUN,
+	state.IntentPause:      agentpb.Desired_DESIRED_PAUSE,
+	state.IntentStop:       agentpb.Desired_DESIRED_STOP,
+	state.IntentDisconnect: agentpb.Desired_DESIRED_DISCONNECT,
+}
+
+var phases = map[agentpb.Phase]replication.Phase{
+	agentpb.Phase_PHASE_INITIAL_SYNC: replication.PhaseInitialSync,
+	agentpb.Phase_PHASE_RESCAN:       replication.PhaseRescan,
+	agentpb.Phase_PHASE_STREAMING:    replication.PhaseStreaming,
+}
+
+// maxDisks and maxErrorBytes bound what is kept of a report.
+const (
+	maxDisks      = 1000
+	maxErrorBytes = 4096
+)
+
+func report(r *agentpb.HandshakeRequest) replication.Report {
+	p := r.GetProgress()
+	out := replication.Report{Phase: phases[p.GetPhase()], AttemptID: r.GetAttemptId(), LastError: p.GetLastError()}
+	out.LastError = out.LastError[:min(len(out.LastError), maxErrorBytes)]
+	if ns := r.GetAgentTimeNs(); ns != 0 {
+		out.AgentTime = time.Unix(0, ns)
+	}
+	disks := p.GetDisks()
+	for _, d := range disks[:min(len(disks), maxDisks)] {
+		out.Disks = append(out.Disks, state.DiskProgress{
+			DeviceName: d.GetDeviceName(), Total: d.GetTotalBytes(), Replicated: d.GetReplicatedBytes(),
+			Rescanned: d.GetRescannedBytes(), Backlogged: d.GetBackloggedBytes(),
+		})
+	}
+	return out
+}

@@ -1,0 +1,76 @@
+package agentapi
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/understudy-dr/understudy/internal/agentapi/agentpb"
+	"github.com/understudy-dr/understudy/internal/control/servers"
+	"github.com/understudy-dr/understudy/internal/fault"
+	"github.com/understudy-dr/understudy/internal/pki"
+	"github.com/understudy-dr/understudy/internal/state"
+)
+
+// Register enrols a machine. Each part may be repeated, so an agent that got no answer asks again.
+func (s *service) Register(ctx context.Context, r *agentpb.RegisterRequest) (*agentpb.RegisterResponse, error) {
+	const op = "register"
+	account, ok := s.Account(ctx)
+	if !ok {
+		return nil, s.answer(op, fault.New(fault.Denied, op, "the request is not signed"))
+	}
+	scope := state.Scope{Account: account, Service: state.Service(r.GetService())}
+	done, err := s.Servers.Register(ctx, scope, registration(r))
+	if err != nil {
+		return nil, s.answer(op, err)
+	}
+	v := done.Server
+	// Signed before replication is told: a bad request must not set anything going.
+	cert, err := s.Authority.SignAgent(r.GetCsrPem(), pki.ID{Account: account, Service: string(scope.Service), Server: v.ID})
+	if err != nil {
+		return nil, s.answer(op, err)
+	}
+	if err := s.Replication.Registered(ctx, v, done.DisksChanged); err != nil {
+		return nil, s.answer(op, err)
+	}
+	return &agentpb.RegisterResponse{
+		SourceServerId: v.ID,
+		Arn:            fmt.Sprintf("arn:aws:%s:%s:%s:source-server/%s", scope.Service, s.Region, account, v.ID),
+		CertificatePem: cert,
+		CaPem:          s.Authority.CertificatePEM(),
+	}, nil
+}
+
+func registration(r *agentpb.RegisterRequest) servers.Registration {
+	out := servers.Registration{
+		Identity:       r.GetMachineIdentity(),
+		UserProvidedID: r.GetUserProvidedId(),
+		Agent:          state.Agent{Version: r.GetAgentVersion(), WireVersions: r.GetWireVersions(), Capture: r.GetCapture()},
+		Properties:     properties(r.GetProperties(), r.GetHostname()),
+		Tags:           r.GetTags(),
+		NoReplication:  r.GetNoReplication(),
+	}
+	for _, d := range r.GetDevices() {
+		out.Devices = append(out.Devices, servers.Device{Name: d.GetDeviceName(), Bytes: d.GetBytes(), Boot: d.GetBoot()})
+	}
+	return out
+}
+
+func properties(p *agentpb.SourceProperties, hostname string) state.SourceProperties {
+	out := state.SourceProperties{
+		OS:       p.GetOs(),
+		RAMBytes: p.GetRamBytes(),
+		Hints: state.Hints{
+			Hostname: hostname, FQDN: p.GetFqdn(), AWSInstanceID: p.GetAwsInstanceId(), VMWareUUID: p.GetVmwareUuid(),
+		},
+	}
+	for _, c := range p.GetCpus() {
+		out.CPUs = append(out.CPUs, state.CPU{Cores: c.GetCores(), Model: c.GetModel()})
+	}
+	for _, n := range p.GetNics() {
+		out.NICs = append(out.NICs, state.NIC{MAC: n.GetMac(), IPs: n.GetIps(), Primary: n.GetPrimary()})
+	}
+	for _, d := range p.GetDisks() {
+		out.Disks = append(out.Disks, state.SourceDisk{DeviceName: d.GetDeviceName(), Bytes: d.GetBytes()})
+	}
+	return out
+}

@@ -1,0 +1,205 @@
+package servers
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/understudy-dr/understudy/internal/control"
+	"github.com/understudy-dr/understudy/internal/control/accounts"
+	"github.com/understudy-dr/understudy/internal/control/lifecycle"
+	"github.com/understudy-dr/understudy/internal/control/replication"
+	"github.com/understudy-dr/understudy/internal/fault"
+	"github.com/understudy-dr/understudy/internal/state"
+)
+
+// Limits of what an agent may register.
+const (
+	maxDisks        = 60
+	maxSourceDisks  = 1000
+	maxCPUs         = 256
+	maxNICs         = 32
+	maxNameBytes    = 255
+	minDiskBytes    = 1 << 20
+	defaultDiskType = "AUTO"
+)
+
+// Registration is what an agent says of its machine.
+type Registration struct {
+	Identity       string // of the machine: the same after a reinstallation
+	UserProvidedID string // tells apart machines that look the same, as clones
+	Agent          state.Agent
+	Properties     state.SourceProperties
+	Devices        []Device
+	Tags           map[string]string // of a new server; an existing one keeps its own
+	NoReplication  bool              // of a new server: it stays STOPPED
+}
+
+// Device is a disk that is to be replicated.
+type Device struct {
+	Name  string
+	Bytes uint64
+	Boot  bool
+}
+
+// Registered is a server after its registration.
+type Registered struct {
+	Server state.Server
+	// DisksChanged: the agent offers other disks, or other sizes, than before.
+	DisksChanged bool
+}
+
+// Register adds the machine as a source server, or updates what is known of it: the same identity is the
+// same server. A new server takes the template's values and its replication record is made with it.
+func (v *Servers) Register(ctx context.Context, s state.Scope, r Registration) (out Registered, err error) {
+	const op = "servers: register"
+	if err := r.check(s); err != nil {
+		return Registered{}, fault.Wrap(op, err)
+	}
+	now := time.Now().UTC()
+	err = v.store.Update(ctx, func(tx state.Tx) error {
+		if err := accounts.Check(ctx, tx, s); err != nil {
+			return err
+		}
+		have, err := tx.ServerByIdentity(ctx, s, r.identity())
+		switch {
+		case fault.Is(err, fault.NotFound):
+			out.Server, err = add(ctx, tx, s, r, now)
+			return err
+		case err != nil:
+			return err
+		}
+		out.Server = have
+		out.DisksChanged = r.describe(&out.Server, now)
+		return tx.PutServer(ctx, out.Server)
+	})
+	return out, fault.Wrap(op, err)
+}
+
+// identity is what the machine is recognised by. The user's own id goes in front, so that no two pairs
+// make one text: a machine's identity has no line breaks.
+func (r Registration) identity() string {
+	if r.UserProvidedID == "" {
+		return r.Identity
+	}
+	return r.UserProvidedID + "\n" + r.Identity
+}
+
+func add(ctx context.Context, tx state.Tx, s state.Scope, r Registration, now time.Time) (state.Server, error) {
+	found, _, err := tx.Templates(ctx, s, state.Page{Limit: 1})
+	if err != nil {
+		return state.Server{}, err
+	}
+	if len(found) == 0 {
+		return state.Server{}, fault.New(fault.Conflict, "servers", "the account has no replication configuration template").
+			WithHint("run: aws " + string(s.Service) + " create-replication-configuration-template")
+	}
+	v := state.Server{
+		ID: control.NewID("s-"), Scope: s, Identity: r.identity(), UserProvidedID: r.UserProvidedID,
+		CreatedAt: now, ReplicationType: state.AgentBased, Config: found[0].Config,
+	}
+	v.Config.Name = "Data Replication Configuration for Source Server " + v.ID
+	if v.Tags, err = control.AddTags(nil, r.Tags); err != nil {
+		return v, err
+	}
+	r.describe(&v, now)
+	on := lifecycle.Registered
+	if r.NoReplication {
+		on = lifecycle.Stopped
+	}
+	if err := lifecycle.Apply(&v, on); err != nil {
+		return v, err
+	}
+	if err := tx.PutServer(ctx, v); err != nil {
+		return v, err
+	}
+	return v, tx.PutReplication(ctx, replication.NewRecord(v, r.NoReplication, now))
+}
+
+// describe takes over what the agent says of the machine and reports whether its disks differ.
+func (r Registration) describe(v *state.Server, now time.Time) (disksChanged bool) {
+	v.Agent, v.Properties = r.Agent, r.Properties
+	v.Properties.UpdatedAt = now
+	before := slices.Clone(v.Disks)
+	v.Disks = assign(v.Disks, r.Devices)
+	v.Config.Disks = configure(v.Config.Disks, v.Replicated())
+	v.Archived = false // whoever installs the agent again wants the server back
+	return !slices.Equal(before, v.Disks)
+}
+
+// assign gives every device its index: the one it had, or one that no disk of this server ever had.
+func assign(have []state.Disk, devices []Device) []state.Disk {
+	out := slices.Clone(have)
+	next := uint32(0)
+	for i := range out {
+		next = max(next, out[i].Index+1)
+		out[i].Gone = true
+	}
+	for _, d := range devices {
+		i := slices.IndexFunc(out, func(o state.Disk) bool { return o.DeviceName == d.Name })
+		if i < 0 {
+			out = append(out, state.Disk{DeviceName: d.Name, Index: next})
+			i = len(out) - 1
+			next++
+		}
+		out[i].Bytes, out[i].Boot, out[i].Gone = d.Bytes, d.Boot, false
+	}
+	return out
+}
+
+// configure keeps the configuration of disks that stay.
+func configure(have []state.DiskConfig, disks []state.Disk) []state.DiskConfig {
+	out := make([]state.DiskConfig, 0, len(disks))
+	for _, d := range disks {
+		c := state.DiskConfig{DeviceName: d.DeviceName, StagingDiskType: defaultDiskType}
+		if i := slices.IndexFunc(have, func(o state.DiskConfig) bool { return o.DeviceName == d.DeviceName }); i >= 0 {
+			c = have[i]
+		}
+		c.Boot = d.Boot
+		out = append(out, c)
+	}
+	return out
+}
+
+func (r Registration) check(s state.Scope) error {
+	var bad []control.Field
+	add := func(name, format string, args ...any) {
+		bad = append(bad, control.Field{Name: name, Message: fmt.Sprintf(format, args...)})
+	}
+	if !s.Service.Valid() {
+		add("service", "must be drs or mgn")
+	}
+	if !plain(r.Identity) || r.Identity == "" {
+		add("machine_identity", "must be 1 to %d printable characters", maxNameBytes)
+	}
+	if !plain(r.UserProvidedID) {
+		add("user_provided_id", "must be at most %d printable characters", maxNameBytes)
+	}
+	if n := len(r.Devices); n < 1 || n > maxDisks {
+		add("devices", "must be 1 to %d disks", maxDisks)
+	}
+	if len(r.Properties.Disks) > maxSourceDisks || len(r.Properties.CPUs) > maxCPUs || len(r.Properties.NICs) > maxNICs {
+		add("properties", "has too many entries")
+	}
+	names := map[string]bool{}
+	for _, d := range r.Devices {
+		switch {
+		case d.Name == "" || !plain(d.Name):
+			add("devices", "a device name must be 1 to %d printable characters", maxNameBytes)
+		case names[d.Name]:
+			add("devices", "%s is named twice", d.Name)
+		case d.Bytes < minDiskBytes:
+			add("devices", "%s is smaller than 1 MiB and cannot be replicated", d.Name)
+		}
+		names[d.Name] = true
+	}
+	if len(bad) > 0 {
+		return fault.New(fault.Invalid, "registration", "%w", &control.FieldError{Fields: bad})
+	}
+	return nil
+}
+
+func plain(s string) bool {
+	return len(s) <= maxNameBytes && !slices.ContainsFunc([]byte(s), func(b byte) bool { return b < ' ' || b == 0x7f })
+}
