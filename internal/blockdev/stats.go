@@ -13,6 +13,7 @@ import (
 func InFlightWrites(disk Dev) (uint64, error) { return statField(disk, "inflight", 1) }
 
 // WriteSectors counts the 512-byte sectors written to the disk since it appeared, by completed writes.
+// Zeroing counts, discarding does not.
 func WriteSectors(disk Dev) (uint64, error) { return statField(disk, "stat", 6) }
 
 func statField(disk Dev, file string, field int) (uint64, error) {

@@ -35,7 +35,7 @@ type Options struct {
 	RingBytes int    // a power of two, 64 KiB to 2 GiB
 	Owner     string // who captures: the source server's identity, recorded with the pins
 	Disks     []Disk
-	Log       *slog.Logger
+	Log       *slog.Logger `json:"-"`
 }
 
 // Capture is a running capture, mapped into this process. The programs live in the kernel: closing the Capture,
@@ -51,6 +51,7 @@ type Capture struct {
 	drainEnd uint64 // the request for draining that EndDrain answers
 	queue    *ebpf.Program
 	disks    *ebpf.Map
+	dropped  *ebpf.Map
 	kept     []io.Closer // links and maps: a link that loses its last reference detaches
 	lock     *os.File
 	log      *slog.Logger

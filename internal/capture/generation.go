@@ -109,8 +109,8 @@ func (c *Capture) bitmap(region int, disk uint16) Bitmap {
 	return p.bitmap(c.region[region])
 }
 
-// WrittenSectors counts the sectors of all data writes queued to a disk since the capture was made, dropped ones
-// included, to audit against the kernel's own count (blockdev.WriteSectors).
+// WrittenSectors counts the sectors of all writes queued to a disk since the capture was made, dropped ones included
+// and discards not, to audit against the kernel's own count of completed ones (blockdev.WriteSectors).
 func (c *Capture) WrittenSectors(disk uint16) (uint64, error) {
 	for _, d := range c.owner.Disks {
 		if d.Index == disk {

@@ -83,14 +83,8 @@ func (p *parts) loadNew(own owner, a addresses) (map[string]*ebpf.Program, error
 	if err != nil {
 		return nil, err
 	}
-	for name := range spec.Programs {
-		switch name {
-		case "on_calibrate", "on_probe":
-			delete(spec.Programs, name)
-		case "on_rq_complete", "on_bio_complete":
-			spec.Programs[name+"_twin"] = spec.Programs[name].Copy()
-		}
-	}
+	delete(spec.Programs, "on_calibrate")
+	delete(spec.Programs, "on_probe")
 	delete(spec.Maps, "calibration")
 	spec.Maps["bits"].MaxEntries = uint32(regions * pl.words)
 	spec.Maps["ring"].MaxEntries = uint32(own.RingBytes)
@@ -148,7 +142,7 @@ func assemble(p *parts, own owner) (*Capture, error) {
 		_ = s.unmap()
 		return nil, err
 	}
-	c := &Capture{ring: r, shared: s, owner: own, queue: p.queue, disks: p.maps["disks"]}
+	c := &Capture{ring: r, shared: s, owner: own, queue: p.queue, disks: p.maps["disks"], dropped: p.maps["dropped"]}
 	c.kept = p.closers()
 	c.drainEnd = atomic.LoadUint64(&s.control.drainEnded)
 	return c, nil

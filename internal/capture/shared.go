@@ -14,6 +14,7 @@ type control struct {
 	complete    uint64
 	current     uint64
 	drops       uint64
+	remembered  uint64
 	outstanding uint64
 	drainWanted uint64
 	drainEnded  uint64

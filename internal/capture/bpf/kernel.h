@@ -44,6 +44,7 @@ static long (*bpf_loop)(u32 count, void *callback, void *ctx, u64 flags) = (void
 
 #define RELOCATED __attribute__((preserve_access_index))
 #define field_exists(field) __builtin_preserve_field_info(field, 2 /* BPF_FIELD_EXISTS */)
+#define read_field(to, p, field) bpf_probe_read_kernel(&(to), sizeof(to), __builtin_preserve_access_index(&(p)->field))
 #define type_size(type) __builtin_preserve_type_info(*(type *)0, 1 /* BPF_TYPE_SIZE */)
 #define enum_value(type, value) __builtin_preserve_enum_value(*(type *)value, 1 /* BPF_ENUMVAL_VALUE */)
 
@@ -74,10 +75,12 @@ struct bvec_iter {
 struct bio_crypt_ctx;
 
 struct bio {
+	struct bio *bi_next;
 	struct block_device *bi_bdev;
 	u32 bi_opf;
 	u8 bi_status;
 	struct bvec_iter bi_iter;
+	void *bi_private;
 	struct bio_crypt_ctx *bi_crypt_context; /* only with CONFIG_BLK_INLINE_ENCRYPTION */
 	void *bi_io_vec;
 } RELOCATED;
@@ -87,6 +90,7 @@ struct request {
 	u32 cmd_flags;
 	u32 __data_len;
 	u64 __sector;
+	struct bio *bio;
 } RELOCATED;
 
 enum req_flag_bits {

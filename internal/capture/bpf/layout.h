@@ -59,7 +59,8 @@ struct control {
 	u64 complete;     /* format version once everything is pinned; by user space */
 	u64 current;      /* generation that bits are set in: 0 or 1; by user space */
 	u64 drops;        /* bios whose data is not in the ring, and writes that failed */
-	u64 outstanding;  /* entries of dropped whose bio has not completed */
+	u64 remembered;   /* entries of dropped */
+	u64 outstanding;  /* those of them whose bio has not completed */
 	u64 drain_wanted; /* how often draining was asked for */
 	u64 drain_ended;  /* up to which asking it has ended; by user space */
 	u64 misses;       /* missed runs of on_queue that are already counted in drops; by user space */
@@ -97,7 +98,7 @@ struct {
 struct disk {
 	u64 word;    /* where the disk's bits begin in a region */
 	u64 sectors; /* size */
-	u64 written; /* sectors of all writes queued */
+	u64 written; /* sectors of all writes queued, discards left out */
 	u32 shift;   /* log2 of the bytes of a block */
 	u32 index;   /* the disk's name in records */
 };
@@ -113,10 +114,10 @@ struct {
 struct dropped_bio {
 	u64 word;
 	u64 sector;
-	u64 bytes;
-	u64 time;
+	u64 bytes;   /* inside the disk */
+	u64 left[2]; /* bytes not completed yet, as each twin of the completion programs counts */
 	u32 shift;
-	u32 done; /* completed, but could not be deleted then */
+	u32 done;    /* completed; the entry is to be used anew */
 };
 
 /* Dropped bios in flight, by address. */
