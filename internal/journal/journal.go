@@ -150,10 +150,15 @@ func (j *Journal) Close() error {
 	return errors.Join(err, j.frames.close(), j.lock.Close())
 }
 
-func (j *Journal) isClosed() error {
+// Closed tells whether Close was called: its Views are of no use any more.
+func (j *Journal) Closed() bool {
 	j.mu.RLock()
 	defer j.mu.RUnlock()
-	if j.closed {
+	return j.closed
+}
+
+func (j *Journal) isClosed() error {
+	if j.Closed() {
 		return fault.New(fault.Conflict, "journal: "+j.dir, "closed")
 	}
 	return nil

@@ -6,13 +6,14 @@ package volume
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 
 	"github.com/understudy-dr/understudy/internal/fault"
 	"github.com/understudy-dr/understudy/internal/journal"
 )
 
-// Choice says which state is wanted: the zero Choice the newest recoverable, or the one at an instant, or the one at
+// Choice says which state is wanted: the zero Choice the newest recoverable, else the one at an instant or the one at
 // a position. At most one field is set.
 type Choice struct {
 	At       time.Time
@@ -22,52 +23,51 @@ type Choice struct {
 // Extent is a run of the device; a hole reads as zeroes.
 type Extent = journal.Extent
 
-// Options of an Opener.
-type Options struct {
-	// IdleViews that nobody looks at are kept open for the next to come; default 4.
-	IdleViews int
-}
-
-// Journals finds the journal of a source server; sink.Server's method Journal is one.
-type Journals func(serverID string) (*journal.Journal, error)
-
-// Opener opens volumes.
-type Opener struct{}
-
-// NewOpener returns an Opener on these journals.
-func NewOpener(j Journals, o Options) *Opener { return &Opener{} }
-
-var errSkeleton = fault.New(fault.Unsupported, "volume", "being written")
-
-// Resolve turns a choice into a point without opening it.
-func (o *Opener) Resolve(serverID string, c Choice) (journal.Point, error) {
-	return journal.Point{}, errSkeleton
-}
-
-// Open opens one disk of a server at a choice.
-func (o *Opener) Open(ctx context.Context, serverID string, disk uint16, c Choice) (*Volume, error) {
-	return nil, errSkeleton
-}
-
-// Close lets go of idle views. Volumes still open stay usable until they are closed.
-func (o *Opener) Close() error { return nil }
-
 // Volume is one disk at one point. It is safe for concurrent use.
-type Volume struct{}
+type Volume struct {
+	o      *Opener
+	s      *shared
+	disk   uint16
+	size   int64
+	closed atomic.Bool
+}
 
 // Point that the volume shows.
-func (v *Volume) Point() journal.Point { return journal.Point{} }
+func (v *Volume) Point() journal.Point { return v.s.view.Point() }
 
 // Size of the disk in bytes.
-func (v *Volume) Size() int64 { return 0 }
+func (v *Volume) Size() int64 { return v.size }
 
 // ReadAt fills p from off; all of it or an error.
-func (v *Volume) ReadAt(ctx context.Context, p []byte, off int64) error { return errSkeleton }
-
-// Extents covers [off, off+length) without gaps, in order.
-func (v *Volume) Extents(ctx context.Context, off, length int64) ([]Extent, error) {
-	return nil, errSkeleton
+func (v *Volume) ReadAt(ctx context.Context, p []byte, off int64) error {
+	if err := v.usable(ctx); err != nil {
+		return err
+	}
+	return v.s.view.ReadAt(v.disk, p, off)
 }
 
-// Close releases the volume. It is idempotent.
-func (v *Volume) Close() error { return nil }
+// Extents covers [off, off+length) without gaps, in order, neighbours differing in kind.
+func (v *Volume) Extents(ctx context.Context, off, length int64) ([]Extent, error) {
+	if err := v.usable(ctx); err != nil {
+		return nil, err
+	}
+	return v.s.view.Extents(v.disk, off, length)
+}
+
+func (v *Volume) usable(ctx context.Context) error {
+	if v.closed.Load() {
+		return fault.New(fault.Conflict, "volume: read", "closed")
+	}
+	if err := ctx.Err(); err != nil {
+		return fault.New(fault.Transient, "volume: read", "%w", err)
+	}
+	return nil
+}
+
+// Close releases the volume; reads on their way still finish. It is idempotent.
+func (v *Volume) Close() error {
+	if v.closed.Swap(true) {
+		return nil
+	}
+	return v.o.release(v.s)
+}
