@@ -81,6 +81,13 @@ func TestDecodeMatchesWholeStrings(t *testing.T) {
 	}
 }
 
+func TestPatternMatchesWholeStringsWithoutForbiddenPrefix(t *testing.T) {
+	p := &rest.Pattern{Expr: `(?!aws:)(a|b:)*`, RE2: `(a|b:)*`, Not: "b:"}
+	for s, want := range map[string]bool{"": true, "aab:": true, "xa": false, "ax": false, "a\n": false, "b:a": false} {
+		require.Equal(t, want, p.Match(s), "%q", s)
+	}
+}
+
 func TestDecodeHidesSensitiveValues(t *testing.T) {
 	_, bad := decode[mgn.TagResourceInput](t, mgnService(), "TagResource", rest.Request{
 		Label: "arn:aws:mgn:r:1:source-server/s-1", Body: []byte(`{"tags":{"k":"` + strings.Repeat("hush", 100) + `"}}`)})
