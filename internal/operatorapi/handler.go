@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/understudy-dr/understudy/internal/control"
@@ -34,8 +35,9 @@ type Config struct {
 // Handler serves the operations. Upgraded connections outlive their request: they end with the context of New.
 type Handler struct {
 	Config
-	ctx context.Context
-	mux *http.ServeMux
+	ctx  context.Context
+	mux  *http.ServeMux
+	open sync.WaitGroup // volumes on upgraded connections
 }
 
 // New returns the handler; ctx ends the volumes that are open.
@@ -49,6 +51,9 @@ func New(ctx context.Context, c Config) *Handler {
 	})
 	return h
 }
+
+// Wait returns when all volumes are closed, after the context of New has ended.
+func (h *Handler) Wait() { h.open.Wait() }
 
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) { h.mux.ServeHTTP(w, r) }
 
@@ -209,28 +214,28 @@ func (h *Handler) choice(r *http.Request, s state.Server) (volume.Choice, error)
 
 // volume opens a disk and hands the connection over to NBD.
 func (h *Handler) volume(w http.ResponseWriter, r *http.Request) {
-	v, device, err := h.open(r)
+	h.open.Add(1)
+	defer h.open.Done()
+	v, device, err := h.find(r)
 	if err != nil {
 		h.refuse(w, err)
 		return
 	}
 	conn, err := upgrade(w)
 	if err != nil {
-		v.Close()
-		h.Log.Warn("a volume's connection could not be upgraded", "error", err)
+		h.Log.Warn("a volume's connection could not be upgraded", "error", errors.Join(err, v.Close()))
 		return
 	}
 	// The request's own context ends with this method on an upgraded connection; the server's is what counts.
 	ctx, cancel := context.WithCancel(h.ctx)
 	defer cancel()
 	s := &nbd.Server{Log: h.Log, Exports: nbd.Static(nbd.Export{Description: device, Backend: backend{v}, ReadOnly: true})}
-	if err := s.ServeConn(ctx, conn); err != nil && ctx.Err() == nil {
+	if err := errors.Join(s.ServeConn(ctx, conn), v.Close()); err != nil && ctx.Err() == nil {
 		h.Log.Info("a volume's connection ended", "device", device, "error", err)
 	}
-	v.Close()
 }
 
-func (h *Handler) open(r *http.Request) (*volume.Volume, string, error) {
+func (h *Handler) find(r *http.Request) (*volume.Volume, string, error) {
 	s, err := h.server(r)
 	if err != nil {
 		return nil, "", err

@@ -17,6 +17,7 @@ import (
 	"github.com/understudy-dr/understudy/internal/buildinfo"
 	"github.com/understudy-dr/understudy/internal/fault"
 	"github.com/understudy-dr/understudy/internal/machine"
+	"github.com/understudy-dr/understudy/internal/operatorapi/schema"
 	"github.com/understudy-dr/understudy/internal/pki"
 	"github.com/understudy-dr/understudy/internal/sigv4"
 	"github.com/understudy-dr/understudy/internal/wire"
@@ -74,13 +75,12 @@ func register(ctx context.Context, c Config, disks []disk) (*identity, error) {
 	}
 	req.CsrPem = csr
 	signed := &sigv4.Transport{Base: &http.Transport{TLSClientConfig: tlsConfig, Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true},
-		Credentials: cfg.Credentials, Service: c.Service, Region: cfg.Region}
+		Credentials: cfg.Credentials, Service: schema.Service, Region: cfg.Region}
 	client := agentpbconnect.NewAgentServiceClient(&http.Client{Transport: signed}, c.Endpoint)
-	resp, err := client.Register(ctx, connect.NewRequest(req))
+	m, err := client.Register(ctx, req)
 	if err != nil {
 		return nil, fromConnect("agent: register at "+c.Endpoint, err)
 	}
-	m := resp.Msg
 	if len(m.CaPem) > 0 {
 		ca = m.CaPem
 	}

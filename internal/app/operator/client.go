@@ -179,7 +179,7 @@ func (c *Client) OpenVolume(ctx context.Context, server, device string, position
 	if err != nil {
 		return nil, err
 	}
-	client, err := nbd.NewClient(ctx, conn, nbd.ClientOptions{})
+	client, err := nbd.NewClient(ctx, conn, nbd.ClientConfig{})
 	if err != nil {
 		conn.Close()
 		return nil, err

@@ -1,0 +1,124 @@
+// Package agent assembles "understudy agent": it registers the machine, asks the control plane what to do, and runs
+// capture and source accordingly. It is one of the few places that know everything on a source server, and does
+// nothing else. Only cmd/understudy imports it.
+package agent
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/understudy-dr/understudy/internal/buildinfo"
+	"github.com/understudy-dr/understudy/internal/capture"
+	"github.com/understudy-dr/understudy/internal/fault"
+	"github.com/understudy-dr/understudy/internal/vfs"
+)
+
+// Config of an agent. Credentials that are empty come from the environment and the shared AWS files.
+type Config struct {
+	StateDir        string
+	Service         string // drs or mgn
+	Endpoint        string
+	CACert          string
+	Devices         []string
+	Region          string
+	AccessKeyID     string
+	SecretAccessKey string
+	SessionToken    string
+	UserProvidedID  string
+	Tags            map[string]string
+	NoReplication   bool
+	RingBytes       int
+	Log             *slog.Logger
+}
+
+// pinRoot holds a directory per source server; captures outlive the agent there.
+const pinRoot = "/sys/fs/bpf/understudy"
+
+func pinDir(serverID string) string { return filepath.Join(pinRoot, serverID) }
+
+func (c Config) check() error {
+	if os.Geteuid() != 0 {
+		return fault.New(fault.Denied, "agent", "it loads BPF programs and reads disks").WithHint("run it as root")
+	}
+	if r := c.RingBytes; r < 1<<20 || r&(r-1) != 0 {
+		return fault.New(fault.Invalid, "agent: --ring-mib", "%d MiB is no power of two from 1 on", r>>20)
+	}
+	return checkEndpoint(c.Endpoint)
+}
+
+// Run replicates until ctx ends or the service disconnects the source server.
+func Run(ctx context.Context, c Config) (err error) {
+	if err := c.check(); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(c.StateDir, 0o700); err != nil {
+		return fault.New(fault.Invalid, "agent: --state-dir", "%w", err)
+	}
+	lock, err := vfs.OS.Lock(filepath.Join(c.StateDir, "lock"))
+	if err != nil {
+		return fault.New(fault.Conflict, "agent: --state-dir", "another agent runs with %s: %w", c.StateDir, err)
+	}
+	defer func() { err = errors.Join(err, lock.Close()) }()
+
+	disks, err := openDisks(c)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, disks.close()) }()
+
+	id, err := enrol(ctx, c, disks)
+	if err != nil {
+		return err
+	}
+	c.Log.Info("agent", "version", buildinfo.Version, "service", id.Service, "source-server", id.ServerID, "endpoint", c.Endpoint)
+	a, err := newSession(c, id, disks)
+	if err != nil {
+		return err
+	}
+	return a.run(ctx)
+}
+
+// enrol registers this machine unless it is registered already for these disks. A server that is not there yet is waited for.
+func enrol(ctx context.Context, c Config, disks diskSet) (*identity, error) {
+	id, err := loadIdentity(c.StateDir)
+	if err != nil {
+		return nil, err
+	}
+	if id != nil && id.covers(c.Service, c.Devices) {
+		return id, nil
+	}
+	for wait := time.Second; ; wait = min(2*wait, 30*time.Second) {
+		id, err = register(ctx, c, disks)
+		if !fault.Is(err, fault.Transient) {
+			return id, err
+		}
+		c.Log.Warn("cannot register yet", "error", err, "retry", wait)
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// Uninstall ends the capture of the agent with this state directory and forgets its identity. It is idempotent.
+func Uninstall(stateDir string, log *slog.Logger) (err error) {
+	id, err := loadIdentity(stateDir)
+	if err != nil || id == nil {
+		return err
+	}
+	lock, err := vfs.OS.Lock(filepath.Join(stateDir, "lock"))
+	if err != nil {
+		return fault.New(fault.Conflict, "agent: uninstall", "the agent is running: %w", err).WithHint("stop it first")
+	}
+	defer func() { err = errors.Join(err, lock.Close()) }()
+	if err := capture.Remove(pinDir(id.ServerID)); err != nil {
+		return err
+	}
+	log.Info("capture ended, identity forgotten", "source-server", id.ServerID)
+	return forgetIdentity(stateDir)
+}

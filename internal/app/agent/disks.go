@@ -1,0 +1,89 @@
+package agent
+
+import (
+	"errors"
+
+	"github.com/understudy-dr/understudy/internal/blockdev"
+	"github.com/understudy-dr/understudy/internal/fault"
+)
+
+// disk is one disk to replicate, open and claimed.
+type disk struct {
+	path   string // as the operator named it: the device name of the APIs
+	dev    blockdev.Dev
+	bytes  uint64
+	device *blockdev.Device
+	claim  *blockdev.Claim
+}
+
+type diskSet []disk
+
+// openDisks opens and claims every device, or none.
+func openDisks(c Config) (_ diskSet, err error) {
+	var set diskSet
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, set.close())
+		}
+	}()
+	seen := map[blockdev.Dev]string{}
+	for _, path := range c.Devices {
+		d, err := openDisk(path, "the agent of "+c.StateDir)
+		if err != nil {
+			return set, err
+		}
+		set = append(set, d)
+		if other, ok := seen[d.dev]; ok {
+			return set, fault.New(fault.Invalid, "agent: --devices", "%s and %s are the same disk", other, path)
+		}
+		seen[d.dev] = path
+	}
+	return set, nil
+}
+
+func openDisk(path, owner string) (d disk, err error) {
+	d.path = path
+	if d.device, err = blockdev.Open(path); err != nil {
+		return d, err
+	}
+	info := d.device.Info()
+	switch {
+	case info.Partition():
+		err = fault.New(fault.Unsupported, "agent: --devices", "%s is a partition of disk %s", path, info.Disk).
+			WithHint("whole disks are replicated: name the disk")
+	case info.Zoned:
+		err = fault.New(fault.Unsupported, "agent: --devices", "%s is a zoned device", path).
+			WithHint("zoned devices cannot be replicated")
+	}
+	if err == nil {
+		d.dev = info.Disk
+		d.bytes, err = d.device.Size()
+	}
+	if err == nil && d.bytes < blockdev.MinBytes {
+		err = fault.New(fault.Unsupported, "agent: --devices", "%s has %d bytes, the least is %d", path, d.bytes, blockdev.MinBytes)
+	}
+	if err == nil {
+		d.claim, err = blockdev.ClaimDisk(d.dev, owner)
+	}
+	if err != nil {
+		return d, errors.Join(err, d.device.Close())
+	}
+	return d, nil
+}
+
+func (s diskSet) close() error {
+	var err error
+	for _, d := range s {
+		err = errors.Join(err, d.claim.Close(), d.device.Close())
+	}
+	return err
+}
+
+func (s diskSet) find(path string) (disk, error) {
+	for _, d := range s {
+		if d.path == path {
+			return d, nil
+		}
+	}
+	return disk{}, fault.New(fault.Conflict, "agent: disks", "the service names disk %q, which this agent does not replicate", path)
+}

@@ -1,0 +1,167 @@
+package agent
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"log/slog"
+	"maps"
+	"net"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/understudy-dr/understudy/internal/agentapi/agentpb"
+	"github.com/understudy-dr/understudy/internal/blockdev"
+	"github.com/understudy-dr/understudy/internal/buildinfo"
+	"github.com/understudy-dr/understudy/internal/capture"
+	"github.com/understudy-dr/understudy/internal/fault"
+	"github.com/understudy-dr/understudy/internal/pki"
+	"github.com/understudy-dr/understudy/internal/replicate/source"
+	"github.com/understudy-dr/understudy/internal/wire"
+)
+
+// replicator holds capture and source while they run. The capture itself lives in the kernel and goes on without.
+type replicator struct {
+	cfg   Config
+	id    *identity
+	disks diskSet
+	log   *slog.Logger
+
+	address string
+	indexes map[string]uint16 // by device name, as the service assigned them
+	capture *capture.Capture
+	source  *source.Source
+	cancel  context.CancelFunc
+	done    chan error // Run's result; nil channel while nothing runs
+	failure error      // why it last stopped or could not start
+}
+
+// start makes replication run to this address with these disks; if it does already, nothing changes.
+func (r *replicator) start(ctx context.Context, address string, assigned []*agentpb.AssignedDisk) error {
+	indexes := map[string]uint16{}
+	for _, d := range assigned {
+		indexes[d.DeviceName] = uint16(d.Index)
+	}
+	if r.source != nil && r.address == address && maps.Equal(r.indexes, indexes) {
+		return nil
+	}
+	r.stop()
+	captured, disks, devs, err := r.join(assigned)
+	if err != nil {
+		return err
+	}
+	c, err := capture.Open(capture.Options{PinDir: pinDir(r.id.ServerID), RingBytes: r.cfg.RingBytes, Owner: r.id.ServerID, Disks: captured, Log: r.log})
+	if err != nil {
+		return err
+	}
+	dial, err := r.dialer(address)
+	if err == nil {
+		r.source, err = source.New(source.Config{Capture: sourceCapture{c}, Disks: disks, Agent: buildinfo.Version, Dial: dial, Clock: readClocks,
+			InFlightWrites: func(index uint16) (uint64, error) { return blockdev.InFlightWrites(devs[index]) }, Log: r.log})
+	}
+	if err != nil {
+		return errors.Join(err, c.Close())
+	}
+	own, cancel := context.WithCancel(ctx)
+	r.capture, r.address, r.indexes, r.cancel, r.failure, r.done = c, address, indexes, cancel, nil, make(chan error, 1)
+	go func(s *source.Source, done chan<- error) {
+		done <- s.Run(own)
+		close(done) // so that stop may wait for it again
+	}(r.source, r.done)
+	return nil
+}
+
+// join matches what the service assigned with the disks at hand.
+func (r *replicator) join(assigned []*agentpb.AssignedDisk) ([]capture.Disk, []source.Disk, map[uint16]blockdev.Dev, error) {
+	if len(assigned) != len(r.disks) {
+		return nil, nil, nil, fault.New(fault.Conflict, "agent: disks", "the service knows %d disks, this agent replicates %d", len(assigned), len(r.disks)).
+			WithHint("run the agent again with credentials, so that it registers its disks")
+	}
+	var captured []capture.Disk
+	var disks []source.Disk
+	devs := map[uint16]blockdev.Dev{}
+	for _, a := range assigned {
+		d, err := r.disks.find(a.DeviceName)
+		if err != nil {
+			return nil, nil, nil, err
+		}
+		index := uint16(a.Index)
+		devs[index] = d.dev
+		captured = append(captured, capture.Disk{Index: index, Path: d.path, Major: d.dev.Major, Minor: d.dev.Minor, Bytes: d.bytes})
+		disks = append(disks, source.Disk{Index: index, Device: d.path, Bytes: d.bytes, Reader: d.device})
+	}
+	return captured, disks, devs, nil
+}
+
+// dialer connects to the data port and proves who we are.
+func (r *replicator) dialer(address string) (func(context.Context) (net.Conn, error), error) {
+	c, err := pki.ClientTLS(r.id.ca, r.id.certificate, r.id.key)
+	if err != nil {
+		return nil, err
+	}
+	c.NextProtos = []string{wire.ALPN}
+	d := &tls.Dialer{Config: c, NetDialer: &net.Dialer{Timeout: 10 * time.Second}}
+	return func(ctx context.Context) (net.Conn, error) {
+		conn, err := d.DialContext(ctx, "tcp", address)
+		if err != nil {
+			return nil, fault.New(fault.Transient, "agent: connect to the replication server at "+address, "%w", err).
+				WithHint("is its data port open from here?")
+		}
+		return conn, nil
+	}, nil
+}
+
+// ended delivers the result of a source that stopped by itself.
+func (r *replicator) ended() <-chan error { return r.done }
+
+// stop ends the source; the capture goes on in the kernel.
+func (r *replicator) stop() {
+	if r.source == nil {
+		return
+	}
+	r.cancel()
+	if err := <-r.done; err != nil {
+		r.log.Warn("replication ended", "error", err)
+	}
+	if err := r.capture.Close(); err != nil {
+		r.log.Warn("the capture could not be unmapped", "error", err)
+	}
+	r.source, r.capture, r.done = nil, nil, nil
+}
+
+// remove ends the source and the capture.
+func (r *replicator) remove() error {
+	r.stop()
+	return capture.Remove(pinDir(r.id.ServerID))
+}
+
+func (r *replicator) throttle(mbps int64) { r.source.SetBandwidth(mbps * 1e6 / 8) }
+
+// readClocks reads both clocks; the wall clock is read between two readings of the other so that being descheduled
+// shows.
+func readClocks() (mono uint64, wall time.Time) {
+	for range 5 {
+		before := monotonic()
+		wall = time.Now()
+		after := monotonic()
+		mono = before + (after-before)/2
+		if after-before < uint64(50*time.Microsecond) {
+			break
+		}
+	}
+	return mono, wall
+}
+
+func monotonic() uint64 {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts); err != nil {
+		return 0 // cannot fail for this clock
+	}
+	return uint64(ts.Nano())
+}
+
+// sourceCapture is a capture with the bitmap type that source declares.
+type sourceCapture struct{ *capture.Capture }
+
+func (c sourceCapture) Debt(disk uint16) source.Bitmap { return c.Capture.Debt(disk) }

@@ -1,0 +1,180 @@
+package agent
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"text/tabwriter"
+	"time"
+
+	"github.com/understudy-dr/understudy/internal/agentapi/agentpb"
+	"github.com/understudy-dr/understudy/internal/buildinfo"
+	"github.com/understudy-dr/understudy/internal/fault"
+	"github.com/understudy-dr/understudy/internal/replicate/source"
+)
+
+const statusFile = "status.json"
+
+// Status is what the running agent writes every second for "agent status". All of it is measured.
+type Status struct {
+	ServerID   string       `json:"sourceServerId"`
+	Service    string       `json:"service"`
+	Endpoint   string       `json:"endpoint"`
+	Version    string       `json:"version"`
+	PID        int          `json:"pid"`
+	Updated    time.Time    `json:"updated"`
+	Capture    string       `json:"capture"`
+	Phase      string       `json:"phase"`
+	Connected  bool         `json:"connected"`
+	Epoch      uint64       `json:"epoch"`
+	Reason     string       `json:"epochReason,omitempty"`
+	RingBytes  uint64       `json:"ringBytes"`
+	RingUsed   uint64       `json:"ringUsed"`
+	Drops      uint64       `json:"drops"`
+	Gaps       uint64       `json:"gaps"`
+	RawBytes   uint64       `json:"rawBytes"`
+	WireBytes  uint64       `json:"wireBytes"`
+	Rate       float64      `json:"bytesPerSecond"`
+	LagP50     float64      `json:"lagMillisecondsP50"` // write submitted here until durable there, oldest write of each frame
+	LagP99     float64      `json:"lagMillisecondsP99"`
+	LagSamples int          `json:"lagSamples"`
+	Disks      []DiskStatus `json:"disks"`
+	Error      string       `json:"error,omitempty"`
+}
+
+// DiskStatus is one disk's share, in bytes.
+type DiskStatus struct {
+	Device     string `json:"device"`
+	Total      uint64 `json:"total"`
+	Replicated uint64 `json:"replicated"`
+	Rescanned  uint64 `json:"rescanned"`
+	Backlogged uint64 `json:"backlogged"`
+	Error      string `json:"error,omitempty"`
+}
+
+func (a *session) writeStatus() error {
+	s := Status{ServerID: a.id.ServerID, Service: a.id.Service, Endpoint: a.cfg.Endpoint, Version: buildinfo.Version, PID: os.Getpid(),
+		Updated: time.Now().UTC(), Capture: "ebpf", Phase: "idle"}
+	a.rep.describe(&s)
+	b, err := json.MarshalIndent(s, "", "  ")
+	if err != nil {
+		return fault.New(fault.Bug, "agent: status", "%w", err)
+	}
+	return replaceStatus(filepath.Join(a.cfg.StateDir, statusFile), append(b, '\n'))
+}
+
+// replaceStatus need not survive a power cut, so it is not synced.
+func replaceStatus(path string, content []byte) error {
+	tmp := path + ".new"
+	if err := os.WriteFile(tmp, content, 0o600); err != nil {
+		return fault.New(fault.Unknown, "agent: status", "%w", err)
+	}
+	if err := os.Rename(tmp, path); err != nil {
+		return fault.New(fault.Unknown, "agent: status", "%w", err)
+	}
+	return nil
+}
+
+func (r *replicator) describe(s *Status) {
+	if r.failure != nil {
+		s.Error = r.failure.Error()
+	}
+	if r.source == nil {
+		return
+	}
+	st := r.source.Status()
+	s.Phase, s.Connected, s.Epoch, s.Reason = string(st.Phase), st.Connected, st.Epoch, st.Reason
+	s.RingBytes, s.RingUsed, s.Drops, s.Gaps = st.RingBytes, st.RingUsed, st.Drops, st.Gaps
+	s.RawBytes, s.WireBytes, s.Rate = st.RawBytes, st.WireBytes, st.Rate
+	s.LagP50, s.LagP99, s.LagSamples = milliseconds(st.Latency.OldestP50), milliseconds(st.Latency.OldestP99), st.Latency.Frames
+	if st.Err != nil {
+		s.Error = st.Err.Error()
+	}
+	for _, d := range st.Disks {
+		ds := DiskStatus{Device: d.Device, Total: d.Total, Replicated: d.Replicated, Rescanned: d.Rescanned, Backlogged: d.Backlogged}
+		if d.Err != nil {
+			ds.Error = d.Err.Error()
+		}
+		s.Disks = append(s.Disks, ds)
+	}
+}
+
+func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+
+var phases = map[source.Phase]agentpb.Phase{
+	source.PhaseInitialSync: agentpb.Phase_PHASE_INITIAL_SYNC,
+	source.PhaseRescan:      agentpb.Phase_PHASE_RESCAN,
+	source.PhaseBacklog:     agentpb.Phase_PHASE_STREAMING,
+	source.PhaseContinuous:  agentpb.Phase_PHASE_STREAMING,
+}
+
+// progress is what the control plane is told.
+func (r *replicator) progress() *agentpb.Progress {
+	p := &agentpb.Progress{}
+	if r.failure != nil {
+		p.LastError = r.failure.Error()
+	}
+	if r.source == nil {
+		return p
+	}
+	st := r.source.Status()
+	id := r.capture.ID()
+	p.Phase, p.CaptureId, p.Epoch = phases[st.Phase], id[:], st.Epoch
+	p.BytesPerSecond, p.LagNs = uint64(st.Rate), int64(st.Lag)
+	if st.ETA > 0 {
+		p.EtaNs = time.Now().Add(st.ETA).UnixNano()
+	}
+	if st.Err != nil {
+		p.LastError = st.Err.Error()
+	}
+	for _, d := range st.Disks {
+		p.Disks = append(p.Disks, &agentpb.DiskProgress{DeviceName: d.Device, TotalBytes: d.Total, ReplicatedBytes: d.Replicated,
+			RescannedBytes: d.Rescanned, BackloggedBytes: d.Backlogged})
+	}
+	return p
+}
+
+// ReadStatus reads what the agent with this state directory last wrote.
+func ReadStatus(stateDir string) (Status, error) {
+	var s Status
+	b, err := os.ReadFile(filepath.Join(stateDir, statusFile))
+	if errors.Is(err, os.ErrNotExist) {
+		return s, fault.New(fault.NotFound, "agent: status", "no agent has run with %s", stateDir).WithHint("give --state-dir, or start the agent")
+	}
+	if err != nil {
+		return s, fault.New(fault.Invalid, "agent: status", "%w", err)
+	}
+	if err := json.Unmarshal(b, &s); err != nil {
+		return s, fault.New(fault.Corruption, "agent: status", "%w", err)
+	}
+	return s, nil
+}
+
+// LagLine is the lag in one line.
+func (s Status) LagLine() string {
+	return fmt.Sprintf("p50 %.1f ms, p99 %.1f ms over %d frames", s.LagP50, s.LagP99, s.LagSamples)
+}
+
+// Print shows the status to a person.
+func (s Status) Print(out io.Writer) {
+	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
+	defer w.Flush()
+	fmt.Fprintf(w, "source server\t%s (%s) at %s\n", s.ServerID, s.Service, s.Endpoint)
+	fmt.Fprintf(w, "agent\t%s, pid %d, capture %s\n", s.Version, s.PID, s.Capture)
+	if age := time.Since(s.Updated); age > 5*time.Second {
+		fmt.Fprintf(w, "NOT RUNNING\tthis was true %s ago\n", age.Round(time.Second))
+	}
+	fmt.Fprintf(w, "phase\t%s, connected %t, epoch %d %s\n", s.Phase, s.Connected, s.Epoch, s.Reason)
+	fmt.Fprintf(w, "lag\t%s\n", s.LagLine())
+	fmt.Fprintf(w, "ring\t%d of %d KiB waiting for acknowledgement; %d writes dropped, %d gaps\n", s.RingUsed>>10, s.RingBytes>>10, s.Drops, s.Gaps)
+	fmt.Fprintf(w, "sent\t%d MiB as %d MiB on the wire, now %.1f MiB/s\n", s.RawBytes>>20, s.WireBytes>>20, s.Rate/(1<<20))
+	for _, d := range s.Disks {
+		fmt.Fprintf(w, "%s\t%d of %d MiB replicated %s\n", d.Device, d.Replicated>>20, d.Total>>20, d.Error)
+	}
+	if s.Error != "" {
+		fmt.Fprintf(w, "error\t%s\n", s.Error)
+	}
+}

@@ -1,0 +1,142 @@
+package serve
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"net/http"
+	"path/filepath"
+	"strings"
+
+	"github.com/understudy-dr/understudy/api/drs"
+	"github.com/understudy-dr/understudy/api/mgn"
+	"github.com/understudy-dr/understudy/internal/agentapi"
+	"github.com/understudy-dr/understudy/internal/agentapi/agentpb/agentpbconnect"
+	"github.com/understudy-dr/understudy/internal/awsapi"
+	"github.com/understudy-dr/understudy/internal/awsapi/drsapi"
+	"github.com/understudy-dr/understudy/internal/awsapi/mgnapi"
+	"github.com/understudy-dr/understudy/internal/control/access"
+	"github.com/understudy-dr/understudy/internal/control/accounts"
+	"github.com/understudy-dr/understudy/internal/control/points"
+	"github.com/understudy-dr/understudy/internal/control/replication"
+	"github.com/understudy-dr/understudy/internal/control/servers"
+	"github.com/understudy-dr/understudy/internal/control/templates"
+	"github.com/understudy-dr/understudy/internal/operatorapi"
+	"github.com/understudy-dr/understudy/internal/operatorapi/schema"
+	"github.com/understudy-dr/understudy/internal/pki"
+	"github.com/understudy-dr/understudy/internal/replicate/sink"
+	"github.com/understudy-dr/understudy/internal/sigv4"
+	"github.com/understudy-dr/understudy/internal/state/sqlite"
+	"github.com/understudy-dr/understudy/internal/volume"
+	"github.com/understudy-dr/understudy/internal/wire"
+)
+
+// server is everything, assembled.
+type server struct {
+	cfg         Config
+	credentials string // the administrator's credentials file
+	tls         *tls.Config
+	authority   *pki.Authority
+	store       *sqlite.Store
+	keys        *access.Keys
+	accounts    *accounts.Accounts
+	servers     *servers.Servers
+	templates   *templates.Templates
+	engine      *replication.Engine
+	points      *points.Points
+	sink        *sink.Server
+	volumes     *volume.Opener
+	operator    *operatorapi.Handler
+}
+
+// assemble opens and makes everything under the data directory. Nothing runs yet.
+func assemble(ctx context.Context, c Config) (_ *server, err error) {
+	s := &server{cfg: c, credentials: filepath.Join(c.DataDir, "credentials")}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.close())
+		}
+	}()
+	if s.authority, err = pki.Open(filepath.Join(c.DataDir, "pki")); err != nil {
+		return nil, err
+	}
+	certificate, err := s.authority.Server(c.hosts()...)
+	if err != nil {
+		return nil, err
+	}
+	s.tls = s.authority.ServerTLS(certificate)
+	if s.store, err = sqlite.Open(ctx, filepath.Join(c.DataDir, "state.db")); err != nil {
+		return nil, err
+	}
+	if s.keys, err = access.Open(s.store, filepath.Join(c.DataDir, "keys")); err != nil {
+		return nil, err
+	}
+	if err := s.keys.EnsureAdministrator(ctx, c.AccountID, s.credentials); err != nil {
+		return nil, err
+	}
+	agents := s.authority.AgentsTLS(certificate)
+	agents.NextProtos = []string{wire.ALPN}
+	s.sink, err = sink.New(sink.Config{Dir: filepath.Join(c.DataDir, "journals"), Listen: c.DataListen, TLS: agents, Roots: s.authority.Pool(),
+		Identify: identify, Log: c.Log})
+	if err != nil {
+		return nil, err
+	}
+	s.volumes = volume.NewOpener(s.sink.Journal, volume.Options{})
+	s.accounts, s.servers, s.templates = accounts.New(s.store), servers.New(s.store), templates.New(s.store)
+	r := replica{Server: s.sink, advertise: c.Advertise}
+	s.engine = replication.New(s.store, r, c.Log)
+	s.points = points.New(s.store, s.engine, s.engine.PointMade, c.Log)
+	return s, nil
+}
+
+// identify says which source server an agent's certificate belongs to.
+func identify(c *tls.ConnectionState) (string, error) {
+	id, err := pki.PeerSourceServer(c)
+	return id.Server, err
+}
+
+// handler is the control port: agents' handshakes by path, everything that is signed by its signature's scope.
+func (s *server) handler(ctx context.Context) http.Handler {
+	log := s.cfg.Log
+	s.operator = operatorapi.New(ctx, operatorapi.Config{Servers: s.servers, Points: s.points, Volumes: s.volumes, Journals: s.sink.Journal, Log: log})
+	agentPath, agents := agentapi.New(agentapi.Config{Account: callerAccount, Region: s.cfg.Region, Servers: s.servers, Replication: s.engine,
+		Authority: s.authority, Log: log})
+
+	own := http.NewServeMux()
+	own.Handle("/", s.operator)
+	own.Handle(agentPath, agents)
+	signed := awsapi.New(awsapi.Config{Region: s.cfg.Region, Access: s.keys, Accounts: s.accounts, Log: log})
+	signed.Serve(drs.New(drsapi.New(drsapi.Domain{Servers: s.servers, Replication: s.engine, Templates: s.templates, Points: s.points,
+		Accounts: s.accounts, Region: s.cfg.Region})))
+	signed.Serve(mgn.New(mgnapi.New(mgnapi.Domain{Servers: s.servers, Replication: s.engine, Templates: s.templates,
+		Accounts: s.accounts, Region: s.cfg.Region})))
+	signed.Mount(schema.Service, own)
+
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.Path, agentpbconnect.AgentServiceHandshakeProcedure) {
+			agents.ServeHTTP(w, r) // proves itself by its client certificate
+			return
+		}
+		signed.ServeHTTP(w, r)
+	})
+}
+
+func callerAccount(ctx context.Context) (string, bool) {
+	caller, ok := sigv4.CallerFrom(ctx)
+	return caller.AccountID, ok
+}
+
+// close lets go of what assemble opened, last first.
+func (s *server) close() error {
+	var err error
+	if s.volumes != nil {
+		err = errors.Join(err, s.volumes.Close())
+	}
+	if s.sink != nil {
+		err = errors.Join(err, s.sink.Close())
+	}
+	if s.store != nil {
+		err = errors.Join(err, s.store.Close())
+	}
+	return err
+}

@@ -1,0 +1,40 @@
+package serve
+
+import (
+	"context"
+
+	"github.com/understudy-dr/understudy/internal/control/replication"
+	"github.com/understudy-dr/understudy/internal/replicate/sink"
+)
+
+// replica is the replication server as the control plane wants it: the two know nothing of each other.
+type replica struct {
+	*sink.Server
+	advertise string // what agents dial, where it differs from the listener's address
+}
+
+var _ replication.ReplicationServer = replica{}
+
+func (r replica) CreateStaging(ctx context.Context, serverID string, disks []replication.StagingDisk) (bool, error) {
+	staged := make([]sink.StagingDisk, len(disks))
+	for i, d := range disks {
+		staged[i] = sink.StagingDisk{Index: uint16(d.Index), Device: d.DeviceName, Bytes: d.Bytes}
+	}
+	return r.Server.CreateStaging(ctx, serverID, staged)
+}
+
+func (r replica) Address() string {
+	if r.advertise != "" {
+		return r.advertise
+	}
+	return r.Server.Address()
+}
+
+func (r replica) Status(serverID string) replication.ReplicaStatus {
+	s := r.Server.Status(serverID)
+	return replication.ReplicaStatus{
+		Attached: s.Attached, Connected: s.Connected, ConnectedAt: s.ConnectedAt, FirstByteAt: s.FirstByteAt,
+		LastFrameAt: s.LastFrameAt, JournalID: s.JournalID, Durable: s.Durable, Watermark: s.Watermark, Epoch: s.Epoch,
+		BaselineComplete: s.BaselineComplete, Recoverable: s.Recoverable, BytesReceived: s.BytesReceived, Err: s.Err,
+	}
+}

@@ -1,0 +1,145 @@
+// Package serve assembles "understudy serve": control plane, replication server and journals in one process, everything
+// it keeps under one directory. It is one of the few places that know everything, and does nothing else. Only
+// cmd/understudy imports it.
+package serve
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"time"
+
+	"github.com/understudy-dr/understudy/internal/buildinfo"
+	"github.com/understudy-dr/understudy/internal/fault"
+	"github.com/understudy-dr/understudy/internal/vfs"
+)
+
+// Config of a server.
+type Config struct {
+	DataDir      string
+	Listen       string // control port
+	DataListen   string // data port
+	Advertise    string // what agents dial for the data port; DataListen when empty
+	Region       string
+	AccountID    string
+	InsecureHTTP bool
+	Log          *slog.Logger
+}
+
+const (
+	readHeaderTimeout = 10 * time.Second
+	idleTimeout       = 2 * time.Minute
+	shutdownTimeout   = 10 * time.Second
+)
+
+var (
+	accountPattern = regexp.MustCompile(`^[0-9]{12}$`)
+	regionPattern  = regexp.MustCompile(`^[a-z0-9-]{1,32}$`)
+)
+
+func (c Config) check() error {
+	if !accountPattern.MatchString(c.AccountID) {
+		return fault.New(fault.Invalid, "--account-id", "%q is not twelve digits", c.AccountID)
+	}
+	if !regionPattern.MatchString(c.Region) {
+		return fault.New(fault.Invalid, "--region", "%q is no region name", c.Region)
+	}
+	if _, _, err := net.SplitHostPort(c.Listen); err != nil {
+		return fault.New(fault.Invalid, "--listen", "%w", err)
+	}
+	if _, _, err := net.SplitHostPort(c.DataListen); err != nil {
+		return fault.New(fault.Invalid, "--data-listen", "%w", err)
+	}
+	if c.InsecureHTTP {
+		return checkInsecure(c.Listen)
+	}
+	return nil
+}
+
+// Run serves until ctx ends. Everything it started has ended when it returns.
+func Run(ctx context.Context, c Config) (err error) {
+	if err := c.check(); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(c.DataDir, 0o700); err != nil {
+		return fault.New(fault.Invalid, "--data-dir", "%w", err)
+	}
+	lock, err := vfs.OS.Lock(filepath.Join(c.DataDir, "lock"))
+	if err != nil {
+		return fault.New(fault.Conflict, "--data-dir", "%s is in use by another process: %w", c.DataDir, err)
+	}
+	defer func() { err = errors.Join(err, lock.Close()) }()
+
+	s, err := assemble(ctx, c)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.close()) }()
+	return s.run(ctx)
+}
+
+// run starts what works, waits for ctx or the first failure, and ends the edges before what they use.
+func (s *server) run(ctx context.Context) error {
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", s.cfg.Listen)
+	if err != nil {
+		return fault.New(fault.Invalid, "--listen", "%w", err)
+	}
+	s.cfg.Log.Info("serving", "version", buildinfo.Version, "control", listener.Addr().String(), "data", s.cfg.DataListen,
+		"data-dir", s.cfg.DataDir, "credentials", s.credentials)
+	return runStages(ctx,
+		s.sink.Run,
+		func(ctx context.Context) error { return s.engine.Run(ctx, s.points) },
+		s.points.Run,
+		func(ctx context.Context) error { return s.serveHTTP(ctx, listener) },
+	)
+}
+
+func (s *server) serveHTTP(ctx context.Context, l net.Listener) error {
+	h := &http.Server{Handler: s.handler(ctx), TLSConfig: s.tls, ReadHeaderTimeout: readHeaderTimeout, IdleTimeout: idleTimeout,
+		ErrorLog: slog.NewLogLogger(s.cfg.Log.Handler(), slog.LevelDebug)}
+	done := make(chan error, 1)
+	go func() {
+		<-ctx.Done()
+		// The caller's context has ended; finishing what is under way has a limit of its own.
+		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
+		defer cancel()
+		err := h.Shutdown(end)
+		if errors.Is(err, context.DeadlineExceeded) {
+			err = h.Close()
+		}
+		done <- err
+	}()
+	var err error
+	if s.cfg.InsecureHTTP {
+		plain := s.tls.Clone()
+		plain.NextProtos = []string{"http/1.1"}
+		err = h.Serve(listenMixed(ctx, l, plain))
+	} else {
+		err = h.ServeTLS(l, "", "")
+	}
+	if !errors.Is(err, http.ErrServerClosed) {
+		return fault.New(fault.Unknown, "serve the control port", "%w", err)
+	}
+	err = <-done
+	s.operator.Wait()
+	return err
+}
+
+// hosts are the names that the server's certificate is good for.
+func (c Config) hosts() []string {
+	out := []string{"localhost", "127.0.0.1", "::1"}
+	for _, addr := range []string{c.Listen, c.DataListen, c.Advertise} {
+		if host, _, err := net.SplitHostPort(addr); err == nil && host != "" && host != "0.0.0.0" && host != "::" {
+			out = append(out, host)
+		}
+	}
+	if name, err := os.Hostname(); err == nil {
+		out = append(out, name)
+	}
+	return out
+}
