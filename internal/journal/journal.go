@@ -64,6 +64,7 @@ type Journal struct {
 	before  fold     // before tail
 	undo    undo     // what heal goes back to
 	markF   vfs.File // nil when it cannot be written; it is a hint
+	cut     bool     // the tail was truncated since its last sync
 	failed  error    // set while what is on disk is in doubt
 	closing bool
 
@@ -203,6 +204,7 @@ func (j *Journal) write(b []byte) error {
 		return nil
 	}
 	err = vfs.Fault("journal: append", err)
+	j.cut = true // a crash may bring back what is cut off, and no sealed segment may have a tail
 	if cut := j.file.Truncate(j.tail.bytes); cut != nil {
 		j.failed = errors.Join(err, cut)
 	}

@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"bytes"
 	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
@@ -98,7 +99,12 @@ func parseMeta(b []byte) (meta, error) {
 	if err != nil {
 		return m, err
 	}
-	if id, err := hex.DecodeString(m.ID); sum != m.Sum || err != nil || len(id) != 16 || m.Format != FormatV1 {
+	again, err := m.encode()
+	if err != nil {
+		return m, err
+	}
+	// The exact bytes are compared too: a damaged name of a field whose value is zero changes no sum.
+	if id, err := hex.DecodeString(m.ID); sum != m.Sum || !bytes.Equal(again, b) || err != nil || len(id) != 16 || m.Format != FormatV1 {
 		return m, fault.New(fault.Corruption, "journal: "+metaName, "checksum %s, file says %s", sum, m.Sum)
 	}
 	return m, nil

@@ -28,7 +28,7 @@ func (j *Journal) sync() error {
 	if j.failed != nil {
 		return j.failed
 	}
-	if j.tail == nil || j.tail.bytes == j.undo.bytes {
+	if j.tail == nil || (j.tail.bytes == j.undo.bytes && !j.cut) {
 		return nil
 	}
 	if err := j.file.Sync(); err != nil {
@@ -37,6 +37,7 @@ func (j *Journal) sync() error {
 		j.failed = err
 		return errors.Join(err, j.heal())
 	}
+	j.cut = false
 	j.publish()
 	j.writeMark()
 	return nil
@@ -80,7 +81,7 @@ func (j *Journal) heal() error {
 		t.fold, t.bytes, t.frames = u.fold, u.bytes, u.frames
 		t.index, t.epochs, t.spans = t.index[:u.index:u.index], t.epochs[:u.epochs:u.epochs], slices.Clone(u.spans)
 	}
-	j.failed = nil
+	j.failed, j.cut = nil, false
 	return nil
 }
 
