@@ -2,6 +2,7 @@ package capture
 
 import (
 	"bytes"
+	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"os"
@@ -19,7 +20,7 @@ import (
 )
 
 // needKernel skips where no capture can be made at all; everything else is a failure.
-func needKernel(t *testing.T) {
+func needKernel(t testing.TB) {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("needs root: it loads BPF programs and makes loop devices")
@@ -30,7 +31,7 @@ func needKernel(t *testing.T) {
 }
 
 // seeded prints the seed it uses, which UNDERSTUDY_SEED sets.
-func seeded(t *testing.T) *rand.Rand {
+func seeded(t testing.TB) *rand.Rand {
 	t.Helper()
 	seed := uint64(time.Now().UnixNano())
 	if s := os.Getenv("UNDERSTUDY_SEED"); s != "" {
@@ -42,7 +43,7 @@ func seeded(t *testing.T) *rand.Rand {
 	return rand.New(rand.NewPCG(seed, 1))
 }
 
-func run(t *testing.T, name string, args ...string) string {
+func run(t testing.TB, name string, args ...string) string {
 	t.Helper()
 	out, err := exec.Command(name, args...).CombinedOutput()
 	require.NoError(t, err, "%s %s: %s", name, strings.Join(args, " "), out)
@@ -50,12 +51,12 @@ func run(t *testing.T, name string, args ...string) string {
 }
 
 // testDisk is a loop device over a sparse file of zeros.
-func testDisk(t *testing.T, index uint16, size int64) Disk {
+func testDisk(t testing.TB, index uint16, size int64) Disk {
 	t.Helper()
 	return testDiskOn(t, t.TempDir(), index, size)
 }
 
-func testDiskOn(t *testing.T, dir string, index uint16, size int64) Disk {
+func testDiskOn(t testing.TB, dir string, index uint16, size int64) Disk {
 	t.Helper()
 	file := filepath.Join(dir, "disk"+strconv.Itoa(int(index)))
 	require.NoError(t, os.WriteFile(file, nil, 0o600))
@@ -68,7 +69,7 @@ func testDiskOn(t *testing.T, dir string, index uint16, size int64) Disk {
 }
 
 // testFamily is a bpffs of the test's own; captures pinned in it end with it.
-func testFamily(t *testing.T) string {
+func testFamily(t testing.TB) string {
 	t.Helper()
 	dir := t.TempDir()
 	require.NoError(t, unix.Mount("bpf", dir, "bpf", 0, "mode=0700"))
@@ -76,14 +77,14 @@ func testFamily(t *testing.T) string {
 	return dir
 }
 
-func testOptions(t *testing.T, ringBytes int, disks ...Disk) Options {
+func testOptions(t testing.TB, ringBytes int, disks ...Disk) Options {
 	return Options{
 		PinDir: filepath.Join(testFamily(t), "capture"), RingBytes: ringBytes, Owner: "s-0123456789abcdef0", Disks: disks,
 		Log: slog.New(slog.NewTextHandler(t.Output(), nil)),
 	}
 }
 
-func open(t *testing.T, o Options) *Capture {
+func open(t testing.TB, o Options) *Capture {
 	t.Helper()
 	c, err := Open(o)
 	require.NoError(t, err)
@@ -131,7 +132,9 @@ func (r *replica) take(c *Capture) error {
 		rec.Data = bytes.Clone(rec.Data)
 		r.open[rec.CPU] = append(r.open[rec.CPU], rec)
 		if rec.Flags&Last != 0 {
-			r.apply(r.open[rec.CPU])
+			if err := r.apply(r.open[rec.CPU]); err != nil {
+				return err
+			}
 			r.open[rec.CPU] = nil
 		}
 		r.drops = rec.Drops
@@ -140,9 +143,9 @@ func (r *replica) take(c *Capture) error {
 	}
 }
 
-func (r *replica) apply(bio []Record) {
+func (r *replica) apply(bio []Record) error {
 	if bio[0].Flags&First == 0 {
-		panic("a bio without its first record")
+		return fmt.Errorf("a bio without its first record ends at %d", bio[0].End)
 	}
 	r.bios++
 	for _, p := range bio {
@@ -156,10 +159,11 @@ func (r *replica) apply(bio []Record) {
 			clear(image[at : at+p.Bytes])
 		}
 	}
+	return nil
 }
 
 // follow takes records until the returned function is called, which takes the rest.
-func (r *replica) follow(t *testing.T, c *Capture) (stop func()) {
+func (r *replica) follow(t testing.TB, c *Capture) (stop func()) {
 	stopping, stopped := make(chan struct{}), make(chan error, 1)
 	go func() {
 		tick := time.NewTicker(2 * time.Millisecond)
@@ -185,7 +189,7 @@ func (r *replica) follow(t *testing.T, c *Capture) (stop func()) {
 }
 
 // contents reads a disk past the page cache, after what is in it has been written.
-func contents(t *testing.T, d Disk) []byte {
+func contents(t testing.TB, d Disk) []byte {
 	t.Helper()
 	run(t, "blockdev", "--flushbufs", d.Path)
 	dev, err := blockdev.Open(d.Path)
@@ -209,7 +213,7 @@ func differing(a, b []byte) (blocks []uint64) {
 	return blocks
 }
 
-func (r *replica) requireSame(t *testing.T, disks ...Disk) {
+func (r *replica) requireSame(t testing.TB, disks ...Disk) {
 	t.Helper()
 	for _, d := range disks {
 		diff := differing(r.images[d.Index], contents(t, d))
@@ -218,18 +222,18 @@ func (r *replica) requireSame(t *testing.T, disks ...Disk) {
 }
 
 // eventually polls for what the kernel does by itself.
-func eventually(t *testing.T, what string, f func() bool) {
+func eventually(t testing.TB, what string, f func() bool) {
 	t.Helper()
 	require.Eventually(t, f, 20*time.Second, 2*time.Millisecond, what)
 }
 
 // writeDirect writes p, which is aligned, past the page cache.
-func writeDirect(t *testing.T, d Disk, p []byte, off int64) {
+func writeDirect(t testing.TB, d Disk, p []byte, off int64) {
 	t.Helper()
 	writeWith(t, 0, d, p, off)
 }
 
-func writeWith(t *testing.T, flags int, d Disk, p []byte, off int64) {
+func writeWith(t testing.TB, flags int, d Disk, p []byte, off int64) {
 	t.Helper()
 	f, err := os.OpenFile(d.Path, os.O_WRONLY|unix.O_DIRECT|flags, 0)
 	require.NoError(t, err)
@@ -247,7 +251,7 @@ func randomBuffer(rng *rand.Rand, n int) []byte {
 }
 
 // hugePages is size bytes, a multiple of 2 MiB, in huge pages: physically contiguous.
-func hugePages(t *testing.T, size int) []byte {
+func hugePages(t testing.TB, size int) []byte {
 	t.Helper()
 	mem, err := unix.Mmap(-1, 0, size+2<<20, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE)
 	require.NoError(t, err)

@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/cilium/ebpf"
 	"github.com/stretchr/testify/require"
 
 	"github.com/understudy-dr/understudy/internal/blockdev"
@@ -158,31 +157,32 @@ func TestOpenMakesAnewWhatDiffers(t *testing.T) {
 	require.Zero(t, c.Meta(0))
 }
 
-// Remove leaves no pin and no program behind.
+// Remove leaves no pin behind and no program attached.
 func TestRemove(t *testing.T) {
 	needKernel(t)
 	d := testDisk(t, 1, 4<<20)
 	o := testOptions(t, 64<<10, d)
 	require.NoError(t, Remove(o.PinDir), "nothing to remove")
 	c := open(t, o)
-	info, err := c.queue.Info()
+	disks, err := c.disks.Clone()
 	require.NoError(t, err)
-	id, ok := info.ID()
-	require.True(t, ok)
+	defer disks.Close()
+	written := func() uint64 {
+		writeDirect(t, d, blockdev.AlignedBuffer(4096), 0)
+		var e diskEntry
+		require.NoError(t, disks.Lookup(deviceKey(d.dev()), &e))
+		return e.Written
+	}
+	require.EqualValues(t, 8, written())
 	require.NoError(t, c.Close())
+	require.EqualValues(t, 16, written(), "closing does not detach")
 	require.NoError(t, Remove(o.PinDir))
+	require.EqualValues(t, 16, written())
 	entries, err := os.ReadDir(filepath.Dir(o.PinDir))
 	require.NoError(t, err)
 	for _, e := range entries {
 		require.Contains(t, e.Name(), ".debug", "the bpffs's own")
 	}
-	eventually(t, "the program is gone", func() bool {
-		p, err := ebpf.NewProgramFromID(id)
-		if err == nil {
-			p.Close()
-		}
-		return err != nil
-	})
 	require.NoError(t, Remove(o.PinDir))
 }
 
