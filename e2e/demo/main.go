@@ -69,7 +69,7 @@ func run(l *lab, load time.Duration) {
 	fmt.Printf("  at %s\n", at.Format("2006-01-02T15:04:05.000Z"))
 	p.draw(p.ask(l))
 	src.stopLoad(l)
-	times.add("lag (agent's own measure): "+agentLag(l, server, agent), 0)
+	times.note("lag, write submitted -> durable", agentLag(l, server, agent))
 
 	say("Both disks as they were at that second")
 	fmt.Print(indent(server.CLI(l, "points", id)))
@@ -209,27 +209,18 @@ func randomSeed(l *lab) uint64 {
 }
 
 // table is what the demo measured.
-type table []struct {
-	what string
-	took time.Duration
-}
+type table [][2]string
 
-func (t *table) add(what string, took time.Duration) {
-	*t = append(*t, struct {
-		what string
-		took time.Duration
-	}{what, took})
-}
+func (t *table) add(what string, took time.Duration) { t.note(what, took.Round(10*time.Millisecond).String()) }
+
+func (t *table) note(what, value string) { *t = append(*t, [2]string{what, value}) }
 
 func (t table) print() {
-	fmt.Println("\n+----------------------------------------------------------------+----------+")
+	line := "+" + strings.Repeat("-", 36) + "+" + strings.Repeat("-", 42) + "+"
+	fmt.Println("\n" + line)
 	for _, r := range t {
-		took := ""
-		if r.took > 0 {
-			took = r.took.Round(10 * time.Millisecond).String()
-		}
-		fmt.Printf("| %-62s | %8s |\n", r.what, took)
+		fmt.Printf("| %-34s | %-40s |\n", r[0], r[1])
 	}
-	fmt.Println("+----------------------------------------------------------------+----------+")
+	fmt.Println(line)
 	fmt.Println("Everything acknowledged before the instant is there, nothing begun after it is.")
 }

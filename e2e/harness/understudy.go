@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/drs"
 	drstypes "github.com/aws/aws-sdk-go-v2/service/drs/types"
@@ -100,7 +101,9 @@ func (s *Server) Config(t T) aws.Config {
 	}
 	cfg, err := config.LoadDefaultConfig(t.Context(), config.WithRegion(Region), config.WithBaseEndpoint(s.Endpoint),
 		config.WithSharedCredentialsFiles([]string{s.Credentials()}), config.WithSharedConfigProfile("understudy"),
-		config.WithHTTPClient(&http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}}))
+		config.WithHTTPClient(awshttp.NewBuildableClient().WithTransportOptions(func(tr *http.Transport) {
+			tr.TLSClientConfig = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
+		})))
 	if err != nil {
 		t.Fatalf("%v", err)
 	}
