@@ -38,7 +38,7 @@ var pinnedLinks = []struct{ pin, program string }{
 const queuePin = "queue"
 
 // Remove detaches and unpins the capture in pinDir. It is idempotent. It fails with a Conflict while the capture is
-// open.
+// open. The kernel detaches what has no pin left a moment after Remove has returned.
 func Remove(pinDir string) error {
 	if _, err := os.Stat(pinDir); errors.Is(err, os.ErrNotExist) {
 		return nil
