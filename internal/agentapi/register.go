@@ -18,18 +18,21 @@ func (s *service) Register(ctx context.Context, r *agentpb.RegisterRequest) (*ag
 	if !ok {
 		return nil, s.answer(op, fault.New(fault.Denied, op, "the request is not signed"))
 	}
+	// First of all: a request that cannot be signed must not set anything going.
+	if err := pki.CheckRequest(r.GetCsrPem()); err != nil {
+		return nil, s.answer(op, err)
+	}
 	scope := state.Scope{Account: account, Service: state.Service(r.GetService())}
 	done, err := s.Servers.Register(ctx, scope, registration(r))
 	if err != nil {
 		return nil, s.answer(op, err)
 	}
 	v := done.Server
-	// Signed before replication is told: a bad request must not set anything going.
-	cert, err := s.Authority.SignAgent(r.GetCsrPem(), pki.ID{Account: account, Service: string(scope.Service), Server: v.ID})
-	if err != nil {
+	if err := s.Replication.Registered(ctx, v, done.DisksChanged); err != nil {
 		return nil, s.answer(op, err)
 	}
-	if err := s.Replication.Registered(ctx, v, done.DisksChanged); err != nil {
+	cert, err := s.Authority.SignAgent(r.GetCsrPem(), pki.ID{Account: account, Service: string(scope.Service), Server: v.ID})
+	if err != nil {
 		return nil, s.answer(op, err)
 	}
 	return &agentpb.RegisterResponse{

@@ -48,20 +48,9 @@ func (a *Authority) SignAgent(csrPEM []byte, id ID) ([]byte, error) {
 	if _, ok := parseID(&url.URL{Scheme: uriScheme, Opaque: id.opaque()}); !ok {
 		return nil, fault.New(fault.Bug, op, "identity %q", id.URI())
 	}
-	block, _ := pem.Decode(csrPEM)
-	if block == nil || block.Type != "CERTIFICATE REQUEST" {
-		return nil, fault.New(fault.Invalid, op, "no certificate request in the PEM data")
-	}
-	csr, err := x509.ParseCertificateRequest(block.Bytes)
+	key, err := parseRequest(csrPEM)
 	if err != nil {
-		return nil, fault.New(fault.Invalid, op, "%w", err)
-	}
-	if err := csr.CheckSignature(); err != nil {
-		return nil, fault.New(fault.Invalid, op, "%w", err)
-	}
-	key, ok := csr.PublicKey.(*ecdsa.PublicKey)
-	if !ok || key.Curve != elliptic.P256() {
-		return nil, fault.New(fault.Invalid, op, "the key must be ECDSA P-256")
+		return nil, fault.Wrap(op, err)
 	}
 	now := time.Now()
 	t := &x509.Certificate{
@@ -78,6 +67,32 @@ func (a *Authority) SignAgent(csrPEM []byte, id ID) ([]byte, error) {
 		return nil, fault.New(fault.Unknown, op, "%w", err)
 	}
 	return certPEM(der), nil
+}
+
+// CheckRequest tells whether SignAgent would sign a request.
+func CheckRequest(csrPEM []byte) error {
+	_, err := parseRequest(csrPEM)
+	return err
+}
+
+func parseRequest(csrPEM []byte) (*ecdsa.PublicKey, error) {
+	const op = "pki: certificate request"
+	block, _ := pem.Decode(csrPEM)
+	if block == nil || block.Type != "CERTIFICATE REQUEST" {
+		return nil, fault.New(fault.Invalid, op, "no certificate request in the PEM data")
+	}
+	csr, err := x509.ParseCertificateRequest(block.Bytes)
+	if err != nil {
+		return nil, fault.New(fault.Invalid, op, "%w", err)
+	}
+	if err := csr.CheckSignature(); err != nil {
+		return nil, fault.New(fault.Invalid, op, "%w", err)
+	}
+	key, ok := csr.PublicKey.(*ecdsa.PublicKey)
+	if !ok || key.Curve != elliptic.P256() {
+		return nil, fault.New(fault.Invalid, op, "the key must be ECDSA P-256")
+	}
+	return key, nil
 }
 
 // PeerSourceServer is the source server at the other end of a connection whose client certificate TLS

@@ -78,7 +78,7 @@ func (e *Engine) Run(ctx context.Context, points Points) error {
 }
 
 func (e *Engine) work(ctx context.Context) {
-	for {
+	for ctx.Err() == nil {
 		id, ok := e.queue.get()
 		if !ok {
 			return

@@ -118,10 +118,10 @@ func (a *actor) progress(disks []state.DiskProgress) {
 // measure notes what the replication server has. The caller holds a.mu.
 func (a *actor) measure(s ReplicaStatus, now time.Time) {
 	if !s.FirstByteAt.IsZero() && a.rec.FirstByteAt.IsZero() && a.rec.Intent == state.IntentRun {
-		a.rec.FirstByteAt = s.FirstByteAt
+		a.rec.FirstByteAt = s.FirstByteAt.UTC()
 	}
 	if s.Attached && s.Recoverable && a.rec.Staged && !a.rec.Teardown {
-		a.rec.RecoverableAt = s.Watermark
+		a.rec.RecoverableAt = s.Watermark.UTC()
 	}
 	switch {
 	case s.Connected:
