@@ -146,9 +146,13 @@ func (c *Client) Close() error {
 // goodbye is a courtesy: the server sees the end of the connection either way. Nothing is sent afterwards,
 // so the turn is kept.
 func (c *Client) goodbye() {
+	patience := time.NewTimer(goodbyeTimeout)
+	defer patience.Stop()
 	select {
 	case c.turn <- struct{}{}:
-	default: // taken by a write that is stuck, or by an earlier goodbye
+	case <-c.dead: // by an earlier goodbye, or there is nobody to say it to
+		return
+	case <-patience.C: // a write is stuck
 		return
 	}
 	if err := c.nc.SetWriteDeadline(time.Now().Add(goodbyeTimeout)); err != nil {

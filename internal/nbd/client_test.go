@@ -1,6 +1,7 @@
 package nbd
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -222,6 +223,87 @@ func TestClientDistrustsReplies(t *testing.T) {
 			require.True(t, name == "cut off" || errors.Is(c.lostBecause(), err))
 		})
 	}
+}
+
+func TestClientDistrustsStatus(t *testing.T) {
+	good := []span{{0, 512, true}}
+	other := statusChunk(1, good)
+	be.PutUint32(other[chunkSize:], 99)
+	more := func(b []byte) []byte { b[5] = 0; return b }
+	simple := make([]byte, simpleSize)
+	putSimple(simple, 1, 0)
+	for name, script := range map[string][]byte{
+		"no status":       newChunk(1, chunkNone, true, 0),
+		"simple":          simple,
+		"foreign context": other,
+		"said twice":      append(more(statusChunk(1, good)), statusChunk(1, good)...),
+		"no extents":      statusChunk(1, nil),
+		"empty extent":    statusChunk(1, []span{{0, 0, true}}),
+		"odd length":      newChunk(1, chunkBlockStatus, true, 13),
+		"endless":         newChunk(1, chunkBlockStatus, true, 1<<31+4),
+		"data":            append(newChunk(1, chunkOffsetData, true, 9), make([]byte, 9)...),
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, server := scripted(t, exportInfo{structured: true, contexts: map[uint32]string{allocationID: contextAllocation}})
+			lost := make(chan error, 1)
+			go func() {
+				_, err := c.Extents(context.Background(), 0, 4096)
+				lost <- err
+			}()
+			server.take(requestSize)
+			server.Write(script)
+			err := <-lost
+			require.Equal(t, fault.Corruption, fault.KindOf(err))
+			require.Equal(t, err, c.lostBecause(), "the connection is given up")
+		})
+	}
+}
+
+func TestClientDistrustsHandshake(t *testing.T) {
+	hello := be.AppendUint16(be.AppendUint64(be.AppendUint64(nil, magicServer), magicOption), flagFixedNewstyle|flagNoZeroes)
+	rep := func(opt, typ uint32, data string) []byte {
+		b := be.AppendUint32(be.AppendUint32(be.AppendUint64(nil, magicOptReply), opt), typ)
+		return append(be.AppendUint32(b, uint32(len(data))), data...)
+	}
+	structured := append(bytes.Clone(hello), rep(optStructuredReply, repAck, "")...)
+	context1 := rep(optSetMeta, repMetaContext, "\x00\x00\x00\x05base:allocation")
+	ready := bytes.Join([][]byte{structured, context1, rep(optSetMeta, repAck, "")}, nil)
+	for name, c := range map[string]struct {
+		said []byte
+		kind fault.Kind
+	}{
+		"another protocol":    {[]byte("SSH-2.0-OpenSSH_9.2p1\r\n"), fault.Invalid},
+		"oldstyle":            {be.AppendUint16(be.AppendUint64(be.AppendUint64(nil, magicServer), 0x00420281861253), 0), fault.Unsupported},
+		"not fixed":           {append(bytes.Clone(hello[:16]), 0, 0), fault.Unsupported},
+		"silence":             {hello, fault.Transient},
+		"another option":      {append(bytes.Clone(hello), rep(optGo, repAck, "")...), fault.Corruption},
+		"huge reply":          {append(bytes.Clone(hello), 0, 3, 0xe8, 0x89, 4, 0x55, 0x65, 0xa9, 0, 0, 0, 8, 0, 0, 0, 1, 0xff, 0, 0, 0), fault.Corruption},
+		"more contexts":       {bytes.Join([][]byte{structured, context1, context1, rep(optSetMeta, repMetaContext, "\x00\x00\x00\x06x:y")}, nil), fault.Corruption},
+		"nothing described":   {append(bytes.Clone(ready), rep(optGo, repAck, "")...), fault.Corruption},
+		"short description":   {append(bytes.Clone(ready), rep(optGo, repInfo, "\x00\x00\x00")...), fault.Corruption},
+		"block not a power":   {append(bytes.Clone(ready), rep(optGo, repInfo, "\x00\x03\x00\x00\x00\x03\x00\x00\x10\x00\x02\x00\x00\x00")...), fault.Corruption},
+		"payload below block": {append(bytes.Clone(ready), rep(optGo, repInfo, "\x00\x03\x00\x00\x10\x00\x00\x00\x10\x00\x00\x00\x01\x00")...), fault.Corruption},
+		"too large":           {bytes.Join([][]byte{ready, rep(optGo, repInfo, "\x00\x00\xff\xff\xff\xff\xff\xff\xff\xff\x00\x01"), rep(optGo, repAck, "")}, nil), fault.Unsupported},
+		"shutting down":       {append(bytes.Clone(ready), rep(optGo, repErrShutdown, "")...), fault.Transient},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := NewClient(context.Background(), &tape{Reader: bytes.NewReader(c.said)}, ClientConfig{})
+			require.Equal(t, c.kind, fault.KindOf(err), "%v", err)
+		})
+	}
+}
+
+func TestClientHandshakeIsCanceled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ours, theirs := net.Pipe()
+		defer theirs.Close()
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		_, err := NewClient(ctx, ours, ClientConfig{})
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		_, err = theirs.Read(make([]byte, 1))
+		require.ErrorIs(t, err, io.EOF, "closed")
+	})
 }
 
 // A server that only takes whole blocks is asked for whole blocks.

@@ -153,9 +153,8 @@ func (h *haggle) startTLS(ctx context.Context, data []byte) error {
 	if err := tc.HandshakeContext(ctx); err != nil {
 		return fault.New(fault.Denied, opHandshake, "TLS: %w", err)
 	}
+	// There is nothing to forget: in the clear, every option but this one was refused.
 	h.nc, h.secure = tc, true
-	h.structured, h.metaFor = false, nil // nothing said in the clear counts
-	h.release()
 	return nil
 }
 

@@ -256,6 +256,17 @@ func TestClientOfNbdkit(t *testing.T) {
 		require.Equal(t, fault.OutOfSpace, fault.KindOf(err))
 		require.NoError(t, c.WriteAt(ctx, make([]byte, 512), 0))
 	})
+	t.Run("without write zeroes", func(t *testing.T) {
+		c := dial(t, nbdkit(t, "--filter=nozero", "memory", "size=8M", "zeromode=none"), ClientConfig{})
+		require.Zero(t, c.info.flags&flagSendZeroes)
+		data := bytes.Repeat([]byte{9}, 8<<20)
+		require.NoError(t, c.WriteAt(ctx, data, 0))
+		require.NoError(t, c.Zero(ctx, 1000, 3<<20, true))
+		clear(data[1000 : 1000+3<<20])
+		got := make([]byte, len(data))
+		require.NoError(t, c.ReadAt(ctx, got, 0))
+		require.True(t, bytes.Equal(data, got))
+	})
 	t.Run("without structured replies", func(t *testing.T) {
 		c := dial(t, nbdkit(t, "--no-sr", "pattern", "size=1M"), ClientConfig{})
 		require.False(t, c.Structured())

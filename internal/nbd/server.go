@@ -142,6 +142,7 @@ func (s *Server) ServeConn(ctx context.Context, nc net.Conn) error {
 func (s *Server) serve(ctx context.Context, nc net.Conn) error {
 	h := &haggle{srv: s, nc: nc}
 	defer h.release()
+	defer func() { h.nc.Close() }() // over TLS this says goodbye; closing the socket below would not
 	if err := nc.SetDeadline(time.Now().Add(or(s.HandshakeTimeout, defaultHandshake))); err != nil {
 		return disconnected("nbd: handshake", err)
 	}
@@ -152,11 +153,7 @@ func (s *Server) serve(ctx context.Context, nc net.Conn) error {
 	if err := h.nc.SetDeadline(time.Time{}); err != nil {
 		return disconnected("nbd: handshake", err)
 	}
-	err = newSession(s, h).run(ctx)
-	if err == nil {
-		h.nc.Close() // over TLS this says goodbye, closing the socket below it would not
-	}
-	return err
+	return newSession(s, h).run(ctx)
 }
 
 // disconnected classifies an error of the connection itself. io.EOF stays recognisable.

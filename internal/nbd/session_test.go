@@ -322,6 +322,8 @@ func TestMemoryIsBounded(t *testing.T) {
 			require.Len(t, w.next(0).payload, 8+10<<20)
 		}
 		require.LessOrEqual(t, g.peak.Load(), int64(maxPayload))
+		w.request(request{cmd: cmdRead, flags: cmdFlagDF, length: maxPayload})
+		require.Len(t, w.next(0).payload, 8+maxPayload, "all of it was given back")
 	})
 }
 

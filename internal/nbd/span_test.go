@@ -60,6 +60,9 @@ func TestSpansAndPieces(t *testing.T) {
 		for i := 1; i < len(spans); i++ {
 			require.NotEqual(t, spans[i-1].hole, spans[i].hole)
 		}
+		for _, s := range spans {
+			require.True(t, !s.hole || s.length >= minHole)
+		}
 		at := off
 		for _, p := range pieces(spans, size) {
 			require.Equal(t, at, p.off)

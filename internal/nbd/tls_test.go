@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"io"
 	"math/big"
 	"net"
 	"os"
@@ -90,8 +91,8 @@ func TestTLSIsRequired(t *testing.T) {
 	require.Equal(t, fault.Denied, fault.KindOf(w.gone()))
 }
 
-// What was agreed in the clear does not count, and what was sent ahead of the TLS handshake does not get in.
-func TestTLSForgetsPlaintext(t *testing.T) {
+// What was sent ahead of the TLS handshake does not get into it.
+func TestTLSTakesNoPlaintext(t *testing.T) {
 	p := newPKI(t)
 	w := dialWire(t, &Server{Exports: twoExports(), TLS: p.server})
 	w.expect(optStartTLS, nil, repAck)
@@ -102,6 +103,9 @@ func TestTLSForgetsPlaintext(t *testing.T) {
 	w.expect(optStartTLS, nil, repErrInvalid)
 	w.expect(optSetMeta, metaQuery{"one", nil}.encode(), repErrInvalid)
 	w.enter("one")
+	w.request(request{cmd: cmdDisc})
+	_, err := tc.Read(make([]byte, 1))
+	require.ErrorIs(t, err, io.EOF, "the server says goodbye before it hangs up")
 	w.Conn = raw
 
 	w = dialWire(t, &Server{Exports: twoExports(), TLS: p.server})
