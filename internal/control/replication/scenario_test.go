@@ -220,6 +220,7 @@ func TestDeadSourceStaysLaunchable(t *testing.T) {
 	in(t, state.DRS, func(t *testing.T, w *world) {
 		w.until(state.Continuous, time.Minute)
 		w.agent.set(func(a *agent) { a.offline = true })
+		w.server.disconnect(w.v.ID)
 		dead := time.Now()
 		w.until(state.Stalled, 2*time.Minute)
 		w.restart()
