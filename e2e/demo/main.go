@@ -211,7 +211,9 @@ func randomSeed(l *lab) uint64 {
 // table is what the demo measured.
 type table [][2]string
 
-func (t *table) add(what string, took time.Duration) { t.note(what, took.Round(10*time.Millisecond).String()) }
+func (t *table) add(what string, took time.Duration) {
+	t.note(what, took.Round(10*time.Millisecond).String())
+}
 
 func (t *table) note(what, value string) { *t = append(*t, [2]string{what, value}) }
 

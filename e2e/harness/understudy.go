@@ -175,10 +175,19 @@ type Agent struct {
 	Service  string
 	Devices  []string
 	Args     []string
+	Env      []string // besides the server's, as NAME=VALUE
 }
 
 // NewAgent starts an agent for the devices; its capture is removed when the run ends.
 func (s *Server) NewAgent(t T, service, stateDir string, devices []string, args ...string) *Agent {
+	t.Helper()
+	a := s.PrepareAgent(t, service, stateDir, devices, args...)
+	a.Start(t)
+	return a
+}
+
+// PrepareAgent is NewAgent that leaves the start to the caller.
+func (s *Server) PrepareAgent(t T, service, stateDir string, devices []string, args ...string) *Agent {
 	t.Helper()
 	a := &Agent{server: s, StateDir: stateDir, Service: service, Devices: devices, Args: args}
 	t.Cleanup(func() {
@@ -188,7 +197,6 @@ func (s *Server) NewAgent(t T, service, stateDir string, devices []string, args 
 			t.Logf("cleanup: %v", err)
 		}
 	})
-	a.Start(t)
 	return a
 }
 
@@ -198,7 +206,7 @@ func (a *Agent) Start(t T) {
 	args := append([]string{"agent", "run", "--service", a.Service, "--endpoint", a.server.Endpoint, "--ca-cert", a.server.CA(),
 		"--state-dir", a.StateDir, "--devices", strings.Join(a.Devices, ","), "--region", Region, "--no-prompt"}, a.Args...)
 	cmd := exec.Command(a.server.Binary, args...)
-	cmd.Env = a.server.Env()
+	cmd.Env = append(a.server.Env(), a.Env...)
 	a.Process = Start(t, "understudy agent", cmd)
 }
 

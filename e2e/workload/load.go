@@ -36,7 +36,7 @@ func Load(ctx context.Context, dir string, k Kind, seed uint64) error {
 	if k == Discard {
 		return discards(ctx, dir, sub)
 	}
-	args := []string{"--name=" + string(k), "--directory=" + sub, "--size=24M", "--rw=randwrite", "--time_based", "--runtime=3600",
+	args := []string{"--name=" + string(k), "--directory=" + sub, "--size=24M", "--rw=randwrite", "--thread", "--time_based", "--runtime=3600",
 		"--randrepeat=0", fmt.Sprintf("--randseed=%d", seed%(1<<31)), "--output-format=terse", "--buffer_compress_percentage=40", "--refill_buffers"}
 	args = append(args, map[Kind][]string{
 		Mixed:  {"--ioengine=psync", "--bsrange=512-128k", "--blockalign=512", "--fsync=16", "--rate_iops=300"},

@@ -1,0 +1,215 @@
+package source
+
+import (
+	"time"
+
+	"github.com/understudy-dr/understudy/internal/wire"
+)
+
+/*
+The baseline pays the debt: it reads every block whose bit is set and sends it at the epoch's first position. It goes
+round the disks in passes. A bit is cleared when the block's frame is acknowledged, never before, and debt is added
+only while no chunk is under way: so no acknowledgement can clear a bit that was set after its block was read.
+*/
+type baseline struct {
+	disk      int      // where the pass is
+	block     uint64   // next block of that disk
+	found     bool     // the pass found debt
+	held      bool     // the pass left debt behind to be tried later
+	empty     bool     // a whole pass found none
+	underway  int      // chunks being read, waiting for room or in flight
+	bytes     int      // of them
+	ready     []*chunk // read, waiting for room
+	finishing *finish  // BaselineDone is to be sent
+	told      bool     // it was
+}
+
+// finish is the end of a baseline whose captured writes are still to be sent up to a ring offset.
+type finish struct {
+	producer uint64
+	time     int64
+}
+
+// paid tells whether the epoch owes nothing and nothing is under way.
+func (x *session) paid() bool {
+	return x.s.ep.done || (x.base.empty && x.base.underway == 0)
+}
+
+func (x *session) baseline(now time.Time) error {
+	e, b := &x.s.ep, &x.base
+	if e.done || !x.announced {
+		return nil
+	}
+	x.pushReady()
+	settled := x.settled(now)
+	if !settled && !x.s.settle.draining {
+		return nil // what is read now may be stale, and nothing would tell
+	}
+	for !b.empty && x.mayRead() {
+		c := x.nextChunk(now)
+		if c == nil {
+			break
+		}
+		b.underway++
+		b.bytes += c.bytes
+		x.s.readers.submit(c)
+	}
+	return x.tellDone()
+}
+
+// mayRead: captured writes go first, because what does not fit the ring must be read again.
+func (x *session) mayRead() bool {
+	if x.base.bytes >= x.s.cfg.Window || !x.s.readers.idle() {
+		return false
+	}
+	return x.tainted || x.cap.Producer()-x.read <= uint64(x.cap.RingBytes()/4)
+}
+
+// nextChunk collects debt of one disk. At the end of a pass it waits for the chunks under way, so that no block is
+// read twice at a time.
+func (x *session) nextChunk(now time.Time) *chunk {
+	b := &x.base
+	for {
+		if b.disk == len(x.s.disks) {
+			if b.underway > 0 {
+				return nil
+			}
+			b.empty = !b.found
+			wait := b.held
+			b.disk, b.block, b.found, b.held = 0, 0, false, false
+			if b.empty {
+				x.cycled = time.Time{} // do not wait a second to say so
+				return nil
+			}
+			if wait {
+				return nil
+			}
+		}
+		d := x.s.disks[b.disk]
+		if now.Before(d.retryAt) {
+			_, _, owes := d.debt.NextSet(0)
+			b.found, b.held = b.found || owes, b.held || owes
+		} else if c := x.collect(d); c != nil {
+			b.found = true
+			return c
+		}
+		b.disk, b.block = b.disk+1, 0
+	}
+}
+
+func (x *session) collect(d *disk) *chunk {
+	c := &chunk{disk: d, session: x.id, epoch: x.s.ep.number, first: x.s.ep.first, time: x.s.ep.opened,
+		zeros: x.s.ep.zeros || !x.s.ep.settled}
+	size := d.debt.BlockSize()
+	most := max(uint64(x.s.cfg.ChunkBytes)/size, 1)
+	for most > 0 && len(c.spans) < maxSpans {
+		start, end, ok := d.debt.NextSet(x.base.block)
+		if !ok {
+			break
+		}
+		end = min(end, start+most)
+		c.spans = append(c.spans, span{start, end})
+		c.bytes += int((end - start) * size)
+		most -= end - start
+		x.base.block = end
+	}
+	if len(c.spans) == 0 {
+		return nil
+	}
+	return c
+}
+
+// chunkRead takes a chunk back from the readers.
+func (x *session) chunkRead(c *chunk) {
+	x.s.readers.taken()
+	if c.session != x.id || c.epoch != x.s.ep.number {
+		return // asked for on an earlier connection; its debt stands
+	}
+	if c.err != nil {
+		if c.disk.err == nil {
+			x.s.log.Error("cannot read disk, its debt stands", "disk", c.disk.Device, "err", c.err)
+		}
+		c.disk.err, c.disk.retryAt = c.err, time.Now().Add(x.s.cfg.RetryRead)
+		x.base.underway--
+		x.base.bytes -= c.bytes
+		return
+	}
+	if c.disk.err != nil {
+		x.s.log.Info("disk can be read again", "disk", c.disk.Device)
+		c.disk.err = nil
+	}
+	x.base.ready = append(x.base.ready, c)
+	x.pushReady()
+}
+
+// pushReady queues the frames of chunks that were read.
+func (x *session) pushReady() {
+	b := &x.base
+	for len(b.ready) > 0 {
+		c := b.ready[0]
+		for len(c.frames) > 0 {
+			if !x.room(2) { // one is left to captured writes
+				return
+			}
+			f := sent{typ: wire.TypeBaseline, epoch: c.epoch}
+			if len(c.frames) == 1 {
+				f.chunk = c
+			}
+			x.send(outgoing{builder: c.frames[0]}, f)
+			c.frames, c.sent = c.frames[1:], true
+		}
+		if !c.sent {
+			x.chunkDone(c) // all zeroes, and the journal has nothing else there
+		}
+		b.ready = b.ready[1:]
+	}
+}
+
+// chunkDone: the chunk is durable, its debt is paid.
+func (x *session) chunkDone(c *chunk) {
+	for _, s := range c.spans {
+		c.disk.debt.Clear(s.start, s.end)
+	}
+	c.disk.rescan += uint64(c.bytes)
+	x.base.underway--
+	x.base.bytes -= c.bytes
+	x.s.meter.paid.Add(uint64(c.bytes))
+}
+
+// finish looks whether the baseline is complete as of producer, which was read before the last Flip: then what was
+// dropped before it is counted, and what was in flight has completed and is marked late.
+func (x *session) finish(producer uint64, now int64) {
+	b, e := &x.base, &x.s.ep
+	if e.done || b.told || b.finishing != nil || x.tainted || !x.paid() || !e.settled {
+		return
+	}
+	x.unsettle()
+	if !e.settled || x.cap.OutstandingDropped() > 0 {
+		return
+	}
+	if x.cap.LateToDebt() {
+		b.empty = false
+		x.remember(fieldZeros)
+		return
+	}
+	if x.cap.Drops() != e.drops {
+		return
+	}
+	b.finishing = &finish{producer: producer, time: now}
+}
+
+// tellDone sends BaselineDone after all captured writes below its position, and a mark that says so.
+func (x *session) tellDone() error {
+	b, e := &x.base, &x.s.ep
+	if b.finishing == nil || x.read < b.finishing.producer || x.out != nil || !x.room(3) || !x.flush() {
+		return nil
+	}
+	from := max(e.first, e.position(b.finishing.producer))
+	x.position = max(x.position, from)
+	x.running = max(x.running, b.finishing.time)
+	x.control(wire.TypeBaselineDone, e.number, e.first, from, x.running)
+	x.control(wire.TypeMark, e.number, x.position, x.position, x.running)
+	x.spoke = time.Now()
+	b.finishing, b.told = nil, true
+	return nil
+}

@@ -1,0 +1,151 @@
+package source
+
+import (
+	"time"
+
+	"github.com/understudy-dr/understudy/internal/wire"
+)
+
+// taint notes that writes were dropped: what this epoch can give ends before the ring offset at. From there on its
+// records are not sent. Their blocks are dirty and no generation is cleared any more, so the next epoch reads them.
+func (x *session) taint(at uint64) {
+	x.tainted, x.gap = true, x.s.ep.position(at)
+	x.cycle = 0
+	x.base.finishing = nil
+	x.s.meter.gaps.Add(1)
+	x.s.log.Warn("writes were dropped", "epoch", x.s.ep.number, "drops", x.cap.Drops()-x.s.ep.drops, "last", x.gap,
+		"complete", x.s.ep.done)
+}
+
+// succeed opens the next epoch once the tainted one owes nothing. While it does, reading its debt goes first: what is
+// written meanwhile is read once, afterwards, however often it is written.
+func (x *session) succeed() error {
+	if !x.tainted || !x.s.ep.openAcked || !x.paid() || x.out != nil || !x.flush() {
+		return nil
+	}
+	e := x.s.ep
+	e.number++
+	e.gap, e.reason, e.fresh = x.gap, reasonGap, false
+	return x.open(e, false)
+}
+
+// openAll opens an epoch that owes every block.
+func (x *session) openAll(reason uint64, w *wire.Welcome) error {
+	e := epoch{
+		number: w.Epoch + 1, reason: reason, journal: w.Journal, base: x.s.ep.base, acked: w.Durable,
+		fresh: w.Epoch == 0 && w.Highest == 0,
+	}
+	if e.base == 0 || e.position(x.cap.Producer()) < w.Highest {
+		e.base = w.Highest + 1
+	}
+	return x.open(e, true)
+}
+
+// open begins an epoch behind everything in the ring. The order matters:
+//
+//   - Draining comes first: a write that is in flight now may reach the disk after its block was read.
+//   - The drop counter is read before the producer position: a write that was dropped and counted comes before
+//     every record of the new epoch, so none of them can hide what the baseline reads of it.
+//   - Dirty bits become debt last: they cover all that was dropped and all that lies in the ring below the producer.
+func (x *session) open(e epoch, all bool) error {
+	s := x.s
+	x.cap.BeginDrain()
+	e.opened = s.clock.now()
+	if err := x.cap.Flip(); err != nil {
+		return ringErr(err)
+	}
+	e.drops = x.cap.Drops()
+	e.producer = x.cap.Producer()
+	e.first = e.position(e.producer) + 1
+	if all {
+		for _, d := range s.disks {
+			d.debt.Set(0, d.debt.Blocks())
+		}
+	}
+	x.cap.DirtyToDebt()
+	e.openAcked, e.done, e.settled = false, false, false
+	e.zeros = !e.fresh
+	s.memory.commit(&e)
+	s.ep = e
+	s.settle = settling{}
+	for _, d := range s.disks {
+		d.rescan = 0
+	}
+	x.announced, x.before, x.tainted, x.cycle = false, 0, false, 0
+	x.base = baseline{}
+	s.log.Info("epoch opened", "epoch", e.number, "reason", e.why(), "first", e.first)
+	return nil
+}
+
+// announce tells the server of the epoch at hand, after all of the one before; false when there is no room yet.
+func (x *session) announce() (bool, error) {
+	if !x.flush() || !x.room(1) {
+		return false, nil
+	}
+	e := &x.s.ep
+	frame, err := wire.Message(wire.TypeEpochOpen, e.number, e.first, e.first, e.opened,
+		wire.EpochOpen{Capture: x.s.id, Reason: e.why(), Disks: x.s.wireDisks()})
+	if err != nil {
+		return false, final{err}
+	}
+	x.announced = true
+	x.running = max(x.running, e.opened)
+	x.position = e.first
+	x.send(outgoing{encoded: frame}, sent{typ: wire.TypeEpochOpen, epoch: e.number, time: e.opened, release: x.safe()})
+	return true, nil
+}
+
+// settling waits until the writes that were in flight when the epoch was opened have completed.
+type settling struct {
+	since    time.Time
+	draining bool // completions have been marked late all the while
+	quiet    map[uint16]bool
+	checked  time.Time
+}
+
+// settled tells whether they have. It may be asked often.
+func (x *session) settled(now time.Time) bool {
+	t, e := &x.s.settle, &x.s.ep
+	if e.settled {
+		return true
+	}
+	if t.since.IsZero() {
+		*t = settling{since: now, draining: x.cap.Draining(), quiet: map[uint16]bool{}}
+	}
+	waited := now.Sub(t.since)
+	if waited < settleAtLeast || (waited < settleAtMost && !x.quiet(t)) {
+		return false
+	}
+	if t.draining {
+		x.cap.EndDrain()
+	}
+	x.remember(fieldSettled)
+	return true
+}
+
+// quiet tells whether every disk was once seen without a write in flight.
+func (x *session) quiet(t *settling) bool {
+	if x.s.cfg.InFlightWrites == nil {
+		return false
+	}
+	all := true
+	for _, d := range x.s.disks {
+		if !t.quiet[d.Index] {
+			n, err := x.s.cfg.InFlightWrites(d.Index)
+			t.quiet[d.Index] = err == nil && n == 0
+		}
+		all = all && t.quiet[d.Index]
+	}
+	return all
+}
+
+// unsettle begins anew when the capture drains again: it lost count of the dropped writes in flight.
+func (x *session) unsettle() {
+	e := &x.s.ep
+	if !e.settled || e.done || !x.cap.Draining() {
+		return
+	}
+	e.settled = false
+	x.s.memory.put(fieldSettled, 0)
+	x.s.settle = settling{}
+}

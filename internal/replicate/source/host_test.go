@@ -1,0 +1,562 @@
+package source
+
+import (
+	"errors"
+	"math/rand/v2"
+	"runtime"
+	"sync"
+	"time"
+
+	"github.com/understudy-dr/understudy/internal/capture"
+)
+
+const (
+	testBlock  = 4096
+	recordHead = 48 // the ring's header and the record's
+	testCPUs   = 3
+)
+
+// host is a source server in memory: disks, and the capture of what is written to them. Its writes take time: a
+// program puts the records of a bio into the ring one by one, the disk completes bios in any order.
+type host struct {
+	mu    sync.Mutex
+	rng   *rand.Rand
+	boot  time.Time
+	disks [][]byte
+	*fakeCapture
+	history []*fakeCapture // of earlier boots
+
+	programs map[uint32]*program // running, by CPU
+	inflight []*write            // given to the disk, not completed
+
+	killIn   int  // the goroutine that makes the n-th call from now dies there; 0: none does
+	readErrs int  // so many reads fail
+	noDrain  bool // BeginDrain does nothing
+}
+
+// write is one bio, as the oracle remembers it.
+type write struct {
+	disk          int
+	op            capture.Op
+	offset, bytes int
+	data          []byte
+	dropped       bool
+	at            uint64 // ring: past its last record, or the producer when it was dropped
+	stamp         time.Time
+	completed     time.Time // zero while in flight
+}
+
+// program is a BPF program at work on a bio.
+type program struct {
+	w     *write
+	parts []int // bytes of each record
+	next  int
+	sent  int
+	last  *record // reserved, not committed
+}
+
+type record struct {
+	capture.Record
+	busy, discarded bool
+}
+
+type bitset []bool
+
+// fakeCapture keeps the promises of internal/capture.
+type fakeCapture struct {
+	host               *host
+	id                 [16]byte
+	size               uint64
+	records            []*record
+	producer, consumer uint64
+	drops              uint64
+	gen                [2][]bitset
+	current            int
+	debt, late         []bitset
+	outstanding        map[*write]bool
+	wanted, ended      uint64 // draining
+	seen               uint64
+	meta               [capture.MetaCells]uint64
+
+	before   [][]byte // the disks when the capture was made
+	log      []*write // every bio since, by position; dropped ones where they were dropped
+	openings map[journalEpoch]opening
+}
+
+type journalEpoch struct {
+	journal string
+	epoch   uint64
+}
+
+// opening is what the test notes when an epoch is committed.
+type opening struct {
+	base uint64
+	seq  int // length of log then
+}
+
+func newHost(rng *rand.Rand, ring uint64, sizes ...int) *host {
+	h := &host{rng: rng, programs: map[uint32]*program{}, boot: time.Now()}
+	for _, n := range sizes {
+		d := make([]byte, n)
+		for i := 0; i < n; i += testBlock {
+			if rng.IntN(3) > 0 {
+				fill(rng, d[i:min(i+testBlock, n)])
+			}
+		}
+		h.disks = append(h.disks, d)
+	}
+	h.load(ring)
+	return h
+}
+
+func fill(rng *rand.Rand, b []byte) {
+	v := byte(1 + rng.IntN(255))
+	for i := range b {
+		b[i] = v + byte(i>>9)
+	}
+}
+
+// load makes a capture, as after a boot.
+func (h *host) load(ring uint64) {
+	c := &fakeCapture{host: h, size: ring, outstanding: map[*write]bool{}, wanted: 1, openings: map[journalEpoch]opening{}}
+	for i := range c.id {
+		c.id[i] = byte(h.rng.IntN(256))
+	}
+	for _, d := range h.disks {
+		n := (len(d) + testBlock - 1) / testBlock
+		for g := range c.gen {
+			c.gen[g] = append(c.gen[g], make(bitset, n))
+		}
+		c.debt, c.late = append(c.debt, make(bitset, n)), append(c.late, make(bitset, n))
+		c.before = append(c.before, append([]byte(nil), d...))
+	}
+	h.fakeCapture = c
+}
+
+// reboot loses what was in flight, or not, and the capture. Nobody may be using it.
+func (h *host) reboot(ring uint64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, p := range h.programs {
+		h.inflight = append(h.inflight, p.w)
+	}
+	for _, w := range h.inflight {
+		if h.rng.IntN(2) == 0 {
+			h.apply(w, h.disks)
+		}
+	}
+	h.inflight, h.programs = nil, map[uint32]*program{}
+	h.history = append(h.history, h.fakeCapture)
+	h.load(ring)
+}
+
+// apply does to disks what a write does.
+func (h *host) apply(w *write, disks [][]byte) {
+	b := disks[w.disk][w.offset : w.offset+w.bytes]
+	if w.op == capture.Write {
+		copy(b, w.data)
+	} else {
+		clear(b)
+	}
+}
+
+// overlaps tells whether a range is being written: who writes it again meanwhile can expect nothing.
+func (h *host) overlaps(disk, offset, bytes int) bool {
+	hit := func(w *write) bool {
+		return w.disk == disk && offset < w.offset+w.bytes && w.offset < offset+bytes
+	}
+	for _, w := range h.inflight {
+		if hit(w) {
+			return true
+		}
+	}
+	for _, p := range h.programs {
+		if hit(p.w) {
+			return true
+		}
+	}
+	return false
+}
+
+// submit begins a random bio on a CPU that is free.
+func (h *host) submit() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	cpu := uint32(h.rng.IntN(testCPUs))
+	if h.programs[cpu] != nil {
+		return
+	}
+	disk := h.rng.IntN(len(h.disks))
+	sectors := len(h.disks[disk]) / 512
+	n := 1 + h.rng.IntN(min(24, sectors))
+	w := &write{disk: disk, op: capture.Write, offset: h.rng.IntN(sectors-n+1) * 512, bytes: n * 512, stamp: time.Now()}
+	if h.rng.IntN(2) == 0 { // favour few blocks, so that they are written often
+		w.offset = min(h.rng.IntN(4)*2048, (sectors-n)*512)
+	}
+	switch h.rng.IntN(16) {
+	case 0:
+		w.op = capture.Discard
+	case 1:
+		w.op = capture.WriteZeroes
+	case 2:
+		w.op, w.bytes = capture.Flush, 0
+	case 3:
+		w.data = make([]byte, w.bytes) // zeroes
+	default:
+		w.data = make([]byte, w.bytes)
+		fill(h.rng, w.data)
+	}
+	if h.overlaps(w.disk, w.offset, w.bytes) {
+		return
+	}
+	p := &program{w: w}
+	if w.op != capture.Write {
+		p.parts = []int{0}
+	}
+	for left := len(w.data); left > 0; {
+		n := min(left, []int{512, 4096, 8192}[h.rng.IntN(3)])
+		p.parts = append(p.parts, n)
+		left -= n
+	}
+	c := h.fakeCapture
+	h.mark(c.gen[c.current], w)
+	h.programs[cpu] = p
+	if h.rng.IntN(3) > 0 {
+		h.finish(cpu)
+	}
+}
+
+func (h *host) mark(bits []bitset, w *write) {
+	if w.bytes == 0 {
+		return
+	}
+	for b := w.offset / testBlock; b <= (w.offset+w.bytes-1)/testBlock; b++ {
+		bits[w.disk][b] = true
+	}
+}
+
+func (h *host) finish(cpu uint32) {
+	for h.programs[cpu] != nil {
+		h.run(cpu)
+	}
+}
+
+// run takes a program one step further.
+func (h *host) run(cpu uint32) {
+	c, p := h.fakeCapture, h.programs[cpu]
+	if p.last != nil {
+		p.last.busy, p.last = false, nil
+	}
+	if p.next == len(p.parts) {
+		delete(h.programs, cpu)
+		h.inflight = append(h.inflight, p.w)
+		return
+	}
+	n := p.parts[p.next]
+	need := uint64(recordHead+n+7) &^ 7
+	unreadable := h.rng.IntN(400) == 0
+	if c.producer+need-c.consumer > c.size || unreadable {
+		if unreadable && c.producer+need-c.consumer <= c.size {
+			c.records = append(c.records, &record{discarded: true, Record: capture.Record{Start: c.producer, End: c.producer + need}})
+			c.producer += need
+		}
+		h.drop(p.w)
+		delete(h.programs, cpu)
+		h.inflight = append(h.inflight, p.w)
+		return
+	}
+	h.reserve(cpu, p, n, need)
+	if p.next == len(p.parts) {
+		p.w.at = c.producer
+		c.log = append(c.log, p.w)
+	}
+}
+
+func (h *host) reserve(cpu uint32, p *program, n int, need uint64) {
+	c, w := h.fakeCapture, p.w
+	r := &record{busy: true, Record: capture.Record{
+		Disk: uint16(w.disk), Op: w.op, CPU: cpu, Sector: uint64(w.offset+p.sent) / 512, Bytes: uint64(n),
+		Time: uint64(w.stamp.Sub(h.boot)), Drops: c.drops, Start: c.producer, End: c.producer + need,
+	}}
+	switch w.op {
+	case capture.Write:
+		r.Data = append([]byte(nil), w.data[p.sent:p.sent+n]...)
+	case capture.Flush:
+	default:
+		r.Bytes = uint64(w.bytes)
+	}
+	if p.next == 0 {
+		r.Flags |= capture.First
+	}
+	p.sent += n
+	if p.next++; p.next == len(p.parts) {
+		r.Flags |= capture.Last
+	}
+	c.records, c.producer, p.last = append(c.records, r), r.End, r
+}
+
+func (h *host) drop(w *write) {
+	c := h.fakeCapture
+	w.dropped, w.at = true, c.producer
+	c.log = append(c.log, w)
+	c.outstanding[w] = true
+	c.drops++
+}
+
+// advance lets something happen by itself: a program goes on, or a bio completes.
+func (h *host) advance() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if cpu := uint32(h.rng.IntN(testCPUs)); h.programs[cpu] != nil && h.rng.IntN(2) == 0 {
+		h.run(cpu)
+		return
+	}
+	if len(h.inflight) > 0 {
+		h.complete(h.rng.IntN(len(h.inflight)))
+	}
+}
+
+func (h *host) complete(i int) {
+	c, w := h.fakeCapture, h.inflight[i]
+	h.inflight = append(h.inflight[:i], h.inflight[i+1:]...)
+	h.apply(w, h.disks)
+	w.completed = time.Now()
+	if c.outstanding[w] || c.wanted != c.ended {
+		h.mark(c.late, w)
+	}
+	delete(c.outstanding, w)
+}
+
+// settle completes everything.
+func (h *host) settleAll() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.finishPrograms()
+	for len(h.inflight) > 0 {
+		h.complete(0)
+	}
+}
+
+func (h *host) finishPrograms() {
+	for cpu := range uint32(testCPUs) {
+		h.finish(cpu)
+	}
+}
+
+func (h *host) inFlightWrites(disk uint16) (uint64, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	n := uint64(0)
+	for _, w := range h.inflight {
+		if w.disk == int(disk) {
+			n++
+		}
+	}
+	return n, nil
+}
+
+func (h *host) clock() (uint64, time.Time) {
+	now := time.Now()
+	return uint64(now.Sub(h.boot)), now
+}
+
+// diskReader reads a disk as it is now.
+type diskReader struct {
+	h *host
+	n int
+}
+
+var errMedium = errors.New("medium error")
+
+func (d diskReader) ReadAt(p []byte, off int64) (int, error) {
+	d.h.mu.Lock()
+	defer d.h.mu.Unlock()
+	if d.h.readErrs > 0 {
+		d.h.readErrs--
+		return 0, errMedium
+	}
+	return copy(p, d.h.disks[d.n][off:]), nil
+}
+
+// enter locks for a call of the agent, and kills the agent if it is time.
+func (c *fakeCapture) enter() func() {
+	h := c.host
+	h.mu.Lock()
+	if h.killIn > 0 {
+		if h.killIn--; h.killIn == 0 {
+			h.mu.Unlock()
+			runtime.Goexit()
+		}
+	}
+	return h.mu.Unlock
+}
+
+func (c *fakeCapture) ID() [16]byte { return c.id }
+
+func (c *fakeCapture) Next(offset uint64, r *capture.Record) (bool, error) {
+	defer c.enter()()
+	if offset < c.consumer {
+		return false, errors.New("offset below the consumer position")
+	}
+	for _, rec := range c.records {
+		if rec.Start < offset || rec.discarded {
+			continue
+		}
+		if rec.busy {
+			return false, nil
+		}
+		*r = rec.Record
+		return true, nil
+	}
+	return false, nil
+}
+
+func (c *fakeCapture) Producer() uint64 {
+	defer c.enter()()
+	return c.producer
+}
+
+func (c *fakeCapture) Consumer() uint64 {
+	defer c.enter()()
+	return c.consumer
+}
+
+// Release spoils what it gives back, as the kernel would.
+func (c *fakeCapture) Release(offset uint64) {
+	defer c.enter()()
+	for len(c.records) > 0 && c.records[0].End <= offset {
+		r := c.records[0]
+		if r.busy {
+			panic("released a record that is being written")
+		}
+		for i := range r.Data {
+			r.Data[i] = 0xdb
+		}
+		c.records = c.records[1:]
+	}
+	c.consumer = max(c.consumer, offset)
+}
+
+func (c *fakeCapture) RingBytes() int { return int(c.size) }
+
+func (c *fakeCapture) Drops() uint64 {
+	defer c.enter()()
+	return c.drops
+}
+
+func (c *fakeCapture) Flip() error {
+	defer c.enter()()
+	c.current = 1 - c.current
+	c.host.finishPrograms()
+	return nil
+}
+
+func (c *fakeCapture) ClearIdle() {
+	defer c.enter()()
+	c.clearIdle()
+}
+
+func (c *fakeCapture) clearIdle() {
+	for _, b := range c.gen[1-c.current] {
+		clear(b)
+	}
+}
+
+func (c *fakeCapture) DirtyToDebt() {
+	defer c.enter()()
+	for d := range c.debt {
+		for i := range c.debt[d] {
+			c.debt[d][i] = c.debt[d][i] || c.gen[0][d][i] || c.gen[1][d][i]
+		}
+	}
+	c.clearIdle()
+}
+
+func (c *fakeCapture) LateToDebt() bool {
+	defer c.enter()()
+	any := false
+	for d := range c.late {
+		for i, set := range c.late[d] {
+			if set {
+				c.debt[d][i], c.late[d][i], any = true, false, true
+			}
+		}
+	}
+	return any
+}
+
+func (c *fakeCapture) OutstandingDropped() uint64 {
+	defer c.enter()()
+	return uint64(len(c.outstanding))
+}
+
+func (c *fakeCapture) BeginDrain() {
+	defer c.enter()()
+	if !c.host.noDrain {
+		c.wanted++
+	}
+}
+
+func (c *fakeCapture) Draining() bool {
+	defer c.enter()()
+	c.seen = c.wanted
+	return c.seen != c.ended
+}
+
+func (c *fakeCapture) EndDrain() {
+	defer c.enter()()
+	c.ended = c.seen
+}
+
+func (c *fakeCapture) Meta(cell int) uint64 { return c.meta[cell] }
+
+func (c *fakeCapture) SetMeta(cell int, v uint64) {
+	defer c.enter()()
+	c.meta[cell] = v
+	if cell == cellLayout {
+		e := memory{cells: c}.load()
+		c.openings[journalEpoch{e.journal, e.number}] = opening{base: e.base, seq: len(c.log)}
+	}
+}
+
+func (c *fakeCapture) Debt(disk uint16) Bitmap { return fakeBitmap{c, int(disk)} }
+
+type fakeBitmap struct {
+	c    *fakeCapture
+	disk int
+}
+
+func (b fakeBitmap) BlockSize() uint64 { return testBlock }
+func (b fakeBitmap) Blocks() uint64    { return uint64(len(b.c.debt[b.disk])) }
+
+func (b fakeBitmap) NextSet(from uint64) (start, end uint64, ok bool) {
+	defer b.c.enter()()
+	bits := b.c.debt[b.disk]
+	n := uint64(len(bits))
+	for start = from; start < n && !bits[start]; start++ {
+	}
+	for end = start; end < n && bits[end]; end++ {
+	}
+	return start, end, start < n
+}
+
+func (b fakeBitmap) Set(start, end uint64)   { b.put(start, end, true) }
+func (b fakeBitmap) Clear(start, end uint64) { b.put(start, end, false) }
+
+func (b fakeBitmap) put(start, end uint64, v bool) {
+	defer b.c.enter()()
+	for i := start; i < end; i++ {
+		b.c.debt[b.disk][i] = v
+	}
+}
+
+func (b fakeBitmap) Count() uint64 {
+	defer b.c.enter()()
+	n := uint64(0)
+	for _, set := range b.c.debt[b.disk] {
+		if set {
+			n++
+		}
+	}
+	return n
+}

@@ -1,0 +1,180 @@
+package source
+
+import (
+	"context"
+	"sync"
+	"unsafe"
+
+	"github.com/understudy-dr/understudy/internal/fault"
+	"github.com/understudy-dr/understudy/internal/wire"
+)
+
+// maxSpans bounds the separate reads of one chunk.
+const maxSpans = 64
+
+// span is a run of blocks.
+type span struct{ start, end uint64 }
+
+// chunk is a piece of baseline: asked for by the owner, read and framed by a reader, and given back.
+type chunk struct {
+	disk    *disk
+	spans   []span
+	bytes   int
+	session uint64
+	epoch   uint64
+	first   uint64
+	time    int64
+	zeros   bool // zero blocks must be sent too
+
+	frames []*wire.Builder
+	sent   bool // at least one frame was
+	err    error
+}
+
+// readers read disks beside the owner. They outlive connections, so that a disk that hangs does not hang those.
+type readers struct {
+	requests chan *chunk
+	results  chan *chunk
+	out      int // chunks submitted and not taken back; the owner's
+	group    sync.WaitGroup
+	n        int
+}
+
+func newReaders(n int) readers {
+	return readers{requests: make(chan *chunk, n), results: make(chan *chunk, 2*n), n: n}
+}
+
+func (r *readers) start(ctx context.Context) {
+	for range r.n {
+		r.group.Go(func() {
+			for {
+				select {
+				case <-ctx.Done():
+					return
+				case c := <-r.requests:
+					c.read()
+					r.results <- c // has room for all that idle allows
+				}
+			}
+		})
+	}
+}
+
+func (r *readers) wait() { r.group.Wait() }
+
+// idle tells whether submit would not wait.
+func (r *readers) idle() bool { return r.out < r.n }
+
+func (r *readers) submit(c *chunk) {
+	r.out++
+	r.requests <- c
+}
+
+func (r *readers) taken() { r.out-- }
+
+func (c *chunk) read() {
+	size := c.disk.debt.BlockSize()
+	buf := alignedBuffer(c.bytes)
+	w := framer{chunk: c}
+	for _, s := range c.spans {
+		from, to := s.start*size, min(s.end*size, c.disk.Bytes)
+		b := buf[:to-from]
+		if n, err := c.disk.Reader.ReadAt(b, int64(from)); n < len(b) {
+			c.frames = nil
+			c.err = fault.New(fault.Transient, "source: read "+c.disk.Device, "%d bytes at %d: %w", len(b), from, err)
+			return
+		}
+		w.add(b, from)
+	}
+	w.flush()
+}
+
+// framer puts what was read into frames, zeroes as ranges or not at all.
+type framer struct {
+	chunk *chunk
+	b     *wire.Builder
+}
+
+func (w *framer) add(data []byte, from uint64) {
+	for len(data) > 0 {
+		n, zero := run(data)
+		switch {
+		case !zero:
+			w.data(data[:n], from)
+		case w.chunk.zeros:
+			w.extent(wire.KindZero, from, uint64(n), nil)
+		}
+		data, from = data[n:], from+uint64(n)
+	}
+}
+
+func (w *framer) data(data []byte, from uint64) {
+	for len(data) > 0 {
+		if w.b != nil && w.b.RawBytes() >= baseFrame {
+			w.flush()
+		}
+		room := baseFrame
+		if w.b != nil {
+			room -= w.b.RawBytes()
+		}
+		n := min(len(data), room)
+		w.extent(wire.KindData, from, uint64(n), data[:n])
+		data, from = data[n:], from+uint64(n)
+	}
+}
+
+func (w *framer) extent(k wire.Kind, from, bytes uint64, data []byte) {
+	if w.b == nil {
+		w.b = builders.Get().(*wire.Builder)
+		w.b.Reset(wire.TypeBaseline, w.chunk.epoch)
+	}
+	w.b.Add(wire.Extent{
+		Disk: w.chunk.disk.Index, Kind: k, Position: w.chunk.first, Sector: from / wire.SectorSize, Bytes: bytes,
+		Time: w.chunk.time,
+	}, data)
+}
+
+func (w *framer) flush() {
+	if w.b != nil {
+		w.chunk.frames = append(w.chunk.frames, w.b)
+		w.b = nil
+	}
+}
+
+// run is the length of the first run of pieces that are all zero or all not.
+func run(data []byte) (n int, zero bool) {
+	for n < len(data) {
+		end := min(n+zeroPiece, len(data))
+		z := isZero(data[n:end])
+		if n == 0 {
+			zero = z
+		} else if z != zero {
+			break
+		}
+		n = end
+	}
+	return n, zero
+}
+
+func isZero(b []byte) bool {
+	for len(b) >= 32 {
+		if *(*uint64)(unsafe.Pointer(&b[0]))|*(*uint64)(unsafe.Pointer(&b[8]))|
+			*(*uint64)(unsafe.Pointer(&b[16]))|*(*uint64)(unsafe.Pointer(&b[24])) != 0 {
+			return false
+		}
+		b = b[32:]
+	}
+	for _, c := range b {
+		if c != 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// alignedBuffer is memory fit for direct reads.
+func alignedBuffer(n int) []byte {
+	b := make([]byte, n+zeroPiece)
+	skip := -uintptr(unsafe.Pointer(unsafe.SliceData(b))) & (zeroPiece - 1)
+	return b[skip : int(skip)+n : int(skip)+n]
+}

@@ -1,0 +1,377 @@
+package source
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/understudy-dr/understudy/internal/fault"
+	"github.com/understudy-dr/understudy/internal/wire"
+)
+
+// server speaks the real protocol over pipes and keeps its journal in memory. It refuses what a journal would refuse.
+type server struct {
+	mu      sync.Mutex
+	rng     *rand.Rand
+	journal *journal
+	session uint64
+	conn    net.Conn
+	group   sync.WaitGroup
+
+	refuse   fault.Kind // of new connections; Unknown: none
+	down     bool       // nobody answers
+	slow     bool       // every frame takes long
+	faults   bool       // links break by themselves
+	problems []error    // broken rules
+}
+
+// journal is a list of frames. Those before durable are synced.
+type journal struct {
+	id      string
+	frames  []stored
+	durable int
+}
+
+type stored struct {
+	wire.Header
+	extents []wire.Extent
+	payload []byte
+	open    wire.EpochOpen
+}
+
+var errCut = errors.New("cut")
+
+func newServer(rng *rand.Rand) *server {
+	return &server{rng: rng, journal: newJournal(rng)}
+}
+
+func newJournal(rng *rand.Rand) *journal {
+	return &journal{id: fmt.Sprintf("%016x-%016x", rng.Uint64(), rng.Uint64())}
+}
+
+func (s *server) dial(ctx context.Context) (net.Conn, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.down {
+		return nil, fault.New(fault.Transient, "test: dial", "nobody answers")
+	}
+	if s.conn != nil {
+		s.conn.Close() // a later session fences the earlier
+	}
+	near, far := net.Pipe()
+	s.conn = far
+	s.session++
+	s.group.Go(func() { s.serve(wire.NewConn(far)) })
+	return near, nil
+}
+
+func (s *server) cut() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.conn != nil {
+		s.conn.Close()
+	}
+}
+
+// crash loses what was not synced. Some of it may be on disk all the same.
+func (s *server) crash() {
+	s.cut()
+	s.group.Wait()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	j := s.journal
+	keep := j.durable + s.rng.IntN(len(j.frames)-j.durable+1)
+	j.frames, j.durable = j.frames[:keep], keep
+}
+
+func (s *server) chance(n int) bool {
+	return s.faults && s.rng.IntN(n) == 0
+}
+
+func (s *server) serve(conn *wire.Conn) {
+	defer conn.Close()
+	f, _, err := conn.Receive(nil)
+	if err != nil || f.Type != wire.TypeHello {
+		return
+	}
+	s.mu.Lock()
+	refuse := s.refuse
+	w := s.journal.welcome()
+	w.Session = s.session
+	s.mu.Unlock()
+	if refuse != fault.Unknown {
+		conn.SendRefusal(fault.New(refuse, "test", "refused"))
+		return
+	}
+	m, err := wire.Message(wire.TypeWelcome, 0, 0, 0, 0, w)
+	if err != nil || conn.Send(m) != nil {
+		return
+	}
+	received := make(chan struct{}, 1)
+	done := make(chan struct{})
+	var acker sync.WaitGroup
+	acker.Go(func() { s.acknowledge(conn, received, done) })
+	for s.receive(conn) == nil {
+		select {
+		case received <- struct{}{}:
+		default:
+		}
+	}
+	conn.Close()
+	close(done)
+	acker.Wait()
+}
+
+func (s *server) receive(conn *wire.Conn) error {
+	f, _, err := conn.Receive(nil)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	slow := s.slow
+	broken := s.chance(60)
+	s.mu.Unlock()
+	if broken {
+		return errCut
+	}
+	if slow {
+		pause(200 * time.Millisecond)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.journal.add(&f); err != nil {
+		s.problems = append(s.problems, err)
+		return err
+	}
+	return nil
+}
+
+// acknowledge syncs what has come, every now and then.
+func (s *server) acknowledge(conn *wire.Conn, received, done <-chan struct{}) {
+	s.mu.Lock()
+	start := len(s.journal.frames)
+	j := s.journal
+	s.mu.Unlock()
+	for {
+		select {
+		case <-done:
+			return
+		case <-received:
+		}
+		s.mu.Lock()
+		wait := time.Duration(s.rng.IntN(15)) * time.Millisecond
+		s.mu.Unlock()
+		pause(wait)
+		s.mu.Lock()
+		j.durable = len(j.frames)
+		n, durable := uint64(len(j.frames)-start), j.welcome().Durable
+		lost := s.chance(80)
+		s.mu.Unlock()
+		if lost || conn.Send(wire.Control(wire.TypeAck, 0, n, durable, 0)) != nil {
+			conn.Close()
+			return
+		}
+	}
+}
+
+func pause(d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	<-t.C
+}
+
+// welcome folds all frames, as a journal opened anew would.
+func (j *journal) welcome() wire.Welcome {
+	w := wire.Welcome{Version: wire.V1, Journal: j.id}
+	for i := range j.frames {
+		f := &j.frames[i]
+		w.Highest = max(w.Highest, f.Last)
+		switch f.Type {
+		case wire.TypeEpochOpen:
+			if f.Epoch != w.Epoch {
+				w.BaselineDone = false
+			}
+			w.Epoch, w.First, w.Capture = f.Epoch, f.First, f.open.Capture
+		case wire.TypeBaselineDone:
+			w.BaselineDone = true
+		case wire.TypeData:
+			for _, e := range f.extents {
+				if e.Flags&wire.EndOfBio != 0 {
+					w.Durable = max(w.Durable, e.Position)
+				}
+			}
+		}
+	}
+	return w
+}
+
+// add checks a frame as a journal does, and appends it.
+func (j *journal) add(f *wire.Frame) error {
+	s := stored{Header: f.Header}
+	var err error
+	if s.extents, err = f.ExtentTable(nil); err != nil {
+		return err
+	}
+	raw, err := f.Payload(nil)
+	if err != nil {
+		return err
+	}
+	s.payload = slices.Clone(raw)
+	w := j.welcome()
+	bad := func(format string, args ...any) error {
+		return fmt.Errorf("frame of type %d, epoch %d, %d-%d: %s", f.Type, f.Epoch, f.First, f.Last, fmt.Sprintf(format, args...))
+	}
+	if f.Type == wire.TypeEpochOpen {
+		if err := f.Unmarshal(&s.open); err != nil {
+			return err
+		}
+		if f.Epoch != w.Epoch+1 && !(f.Epoch == w.Epoch && f.First == w.First && s.open.Capture == w.Capture) {
+			return bad("the journal is at epoch %d", w.Epoch)
+		}
+		if f.Epoch != w.Epoch && f.First <= w.Highest && w.Epoch != 0 {
+			return bad("not above %d", w.Highest)
+		}
+	} else if f.Epoch != w.Epoch {
+		return bad("the journal is at epoch %d", w.Epoch)
+	}
+	if err := j.checkOrder(&s, &w); err != nil {
+		return bad("%v", err)
+	}
+	j.frames = append(j.frames, s)
+	return nil
+}
+
+func (j *journal) checkOrder(s *stored, w *wire.Welcome) error {
+	last, open := j.lastExtent(w.Epoch)
+	switch s.Type {
+	case wire.TypeData:
+		for _, e := range s.extents {
+			if e.Position <= w.First || e.Position < last || (e.Position == last && !open) || (e.Position > last && open) {
+				return fmt.Errorf("position %d after %d (open %v)", e.Position, last, open)
+			}
+			last, open = e.Position, e.Flags&wire.EndOfBio == 0
+		}
+	case wire.TypeBaseline:
+		if w.BaselineDone || s.First != w.First || s.Last != w.First {
+			return errors.New("baseline out of place")
+		}
+	case wire.TypeBaselineDone:
+		if w.BaselineDone || s.Last < w.First {
+			return errors.New("done out of place")
+		}
+	case wire.TypeMark:
+		if open && s.Last >= last {
+			return errors.New("mark inside a bio")
+		}
+	}
+	return nil
+}
+
+// lastExtent is the last captured extent of an epoch, and whether its bio has not ended.
+func (j *journal) lastExtent(epoch uint64) (position uint64, open bool) {
+	for i := len(j.frames) - 1; i >= 0 && j.frames[i].Epoch == epoch; i-- {
+		if f := &j.frames[i]; f.Type == wire.TypeData {
+			e := f.extents[len(f.extents)-1]
+			return e.Position, e.Flags&wire.EndOfBio == 0
+		}
+	}
+	return 0, false
+}
+
+// interval is what can be recovered of one epoch.
+type interval struct {
+	epoch, from uint64
+	capture     string
+	ends        []uint64 // of bios, from from on
+	marks       []mark
+}
+
+type mark struct {
+	position uint64
+	time     int64
+}
+
+func (j *journal) intervals() []interval {
+	var all []interval
+	var cur interval
+	done := false
+	reached := uint64(0)
+	flush := func() {
+		if done && reached >= cur.from {
+			cur.ends = slices.DeleteFunc(cur.ends, func(p uint64) bool { return p < cur.from })
+			cur.marks = slices.DeleteFunc(cur.marks, func(m mark) bool { return m.position < cur.from })
+			all = append(all, cur)
+		}
+	}
+	for _, f := range j.frames[:j.durable] {
+		switch f.Type {
+		case wire.TypeEpochOpen:
+			if f.Epoch == cur.epoch {
+				continue
+			}
+			flush()
+			cur, done, reached = interval{epoch: f.Epoch, capture: f.open.Capture}, false, 0
+			continue
+		case wire.TypeBaselineDone:
+			done, cur.from = true, f.Last
+		case wire.TypeMark:
+			reached = max(reached, f.Last)
+		case wire.TypeData:
+			for _, e := range f.extents {
+				if e.Flags&wire.EndOfBio != 0 {
+					cur.ends = append(cur.ends, e.Position)
+					reached = max(reached, e.Position)
+				}
+			}
+		}
+		if f.Type == wire.TypeData && f.extents[len(f.extents)-1].Flags&wire.EndOfBio == 0 {
+			continue // its end has not been reached
+		}
+		if f.Type != wire.TypeBaseline {
+			cur.marks = append(cur.marks, mark{f.Last, f.Time})
+		}
+	}
+	flush()
+	return all
+}
+
+// disks at a position: all extents up to it, by position, then by arrival.
+func (j *journal) disks(position uint64, like [][]byte) [][]byte {
+	type entry struct {
+		wire.Extent
+		data []byte
+	}
+	var entries []entry
+	for _, f := range j.frames[:j.durable] {
+		raw := f.payload
+		for _, e := range f.extents {
+			x := entry{Extent: e}
+			if e.Kind == wire.KindData {
+				x.data, raw = raw[:e.Bytes], raw[e.Bytes:]
+			}
+			if e.Position <= position {
+				entries = append(entries, x)
+			}
+		}
+	}
+	slices.SortStableFunc(entries, func(a, b entry) int { return cmp.Compare(a.Position, b.Position) })
+	out := make([][]byte, len(like))
+	for i := range like {
+		out[i] = make([]byte, len(like[i]))
+	}
+	for _, e := range entries {
+		b := out[e.Disk][e.Sector*wire.SectorSize:][:e.Bytes]
+		if e.Kind == wire.KindData {
+			copy(b, e.data)
+		} else {
+			clear(b)
+		}
+	}
+	return out
+}

@@ -1,0 +1,156 @@
+package source
+
+import (
+	"context"
+	"time"
+
+	"github.com/understudy-dr/understudy/internal/capture"
+	"github.com/understudy-dr/understudy/internal/fault"
+	"github.com/understudy-dr/understudy/internal/wire"
+)
+
+// session is one connection. Its owner is Run's goroutine; a sender and a receiver work for it.
+//
+//	ring --> take --> place --> emit --> flush --+
+//	disks --> readers --> baseline --------------+--> queue --> sender --> server
+//	                                             |
+//	              acknowledge <-- receiver <--- flight (sent, in order)
+type session struct {
+	s    *Source
+	cap  Capture
+	conn *wire.Conn
+	id   uint64
+
+	queue  chan outgoing
+	moved  chan struct{} // the sender took a frame from the queue
+	acks   chan wire.Header
+	failed chan failure
+
+	flight      []sent // frames not yet acknowledged, in order
+	ackedFrames uint64
+	durable     uint64 // bios at or below it were on the server at Welcome
+	announced   bool   // EpochOpen of the epoch at hand was sent on this connection or is on the server
+	before      uint64 // the epoch to finish before announcing; 0: none
+
+	read     uint64 // ring offset of the next record
+	released uint64
+	rec      capture.Record
+	bios     assembler
+	out      *bio    // being put into frames
+	pieces   []piece // of it, from next on
+	next     int
+	builder  *wire.Builder
+	building sent
+	heldFrom time.Time // when builder got its first extent
+
+	running  int64  // running maximum of times
+	position uint64 // everything at or below it in this epoch was sent
+	tainted  bool   // writes were dropped: this epoch ends at gap
+	gap      uint64
+
+	cycle  uint64 // the idle generation may be cleared when the ring is released up to here; 0: no cycle
+	cycled time.Time
+	spoke  time.Time // when the last frame with a watermark was queued
+	base   baseline
+
+	published time.Time
+}
+
+func newSession(s *Source, conn *wire.Conn, durable uint64) *session {
+	s.sessions++
+	now := time.Now()
+	x := &session{
+		s: s, cap: s.cap, conn: conn, id: s.sessions, durable: durable,
+		queue: make(chan outgoing, queueFrames), moved: make(chan struct{}, 1), acks: make(chan wire.Header),
+		failed: make(chan failure, 2), read: s.cap.Consumer(), cycled: now, spoke: now,
+	}
+	x.released = x.read
+	return x
+}
+
+// run replicates until the connection ends.
+func (x *session) run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	wait := x.work(ctx)
+	defer func() {
+		cancel()
+		x.conn.Close()
+		wait()
+	}()
+	poll := time.NewTicker(x.s.cfg.Poll)
+	defer poll.Stop()
+	for {
+		if err := x.step(); err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case err := <-x.failed:
+			return x.lastWord(ctx, err)
+		case h := <-x.acks:
+			if err := x.acknowledge(&h); err != nil {
+				return err
+			}
+		case c := <-x.s.readers.results:
+			x.chunkRead(c)
+		case <-x.moved:
+		case <-poll.C:
+		}
+	}
+}
+
+// step does whatever can be done now.
+func (x *session) step() error {
+	now := time.Now()
+	if err := x.stream(); err != nil {
+		return err
+	}
+	if err := x.succeed(); err != nil {
+		return err
+	}
+	if err := x.baseline(now); err != nil {
+		return err
+	}
+	if err := x.everySecond(now); err != nil {
+		return err
+	}
+	x.keepalive(now)
+	if now.Sub(x.published) >= publishEvery {
+		x.published = now
+		x.s.publish(x.phase(), nil)
+	}
+	return nil
+}
+
+// room tells whether n more frames may be queued. Only the owner queues, so the room stays.
+func (x *session) room(n int) bool { return cap(x.queue)-len(x.queue) >= n }
+
+// send queues a frame; the caller has asked for room.
+func (x *session) send(o outgoing, s sent) {
+	x.flight = append(x.flight, s)
+	x.queue <- o
+}
+
+// control queues a frame without extents.
+func (x *session) control(t wire.Type, epoch, first, last uint64, time int64) {
+	x.send(outgoing{encoded: wire.Control(t, epoch, first, last, time)},
+		sent{typ: t, epoch: epoch, time: time, release: x.safe()})
+}
+
+// safe is the ring offset below which every record is sent, or needs no sending.
+func (x *session) safe() uint64 {
+	o := min(x.read, x.bios.oldest())
+	if x.out != nil {
+		o = min(o, x.out.start)
+	}
+	return o
+}
+
+// ringErr makes a failure of the capture final: a new connection would meet it again.
+func ringErr(err error) error {
+	if err == nil {
+		return nil
+	}
+	return final{fault.Wrap("source: capture", err)}
+}

@@ -1,0 +1,133 @@
+// Package source is the agent's half of replication: it opens epochs, reads the baseline from the disks, streams
+// captured writes in order, and decides after every interruption where to go on so that nothing is lost and nothing
+// doubtful is called recoverable.
+//
+// The agent's assembly imports it and hands it the doors it needs: a capture, disks to read, a way to dial, a clock.
+// The rules are those of docs/design/2026-11-22-replication.md.
+package source
+
+import (
+	"context"
+	"encoding/hex"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"github.com/understudy-dr/understudy/internal/fault"
+)
+
+// Source replicates one server. Run owns all of its state; Status and SetBandwidth may be called by any goroutine.
+type Source struct {
+	cfg     Config
+	cap     Capture
+	log     *slog.Logger
+	id      string // of the capture, hex
+	disks   []*disk
+	memory  memory
+	ep      epoch // as memory holds it
+	clock   clock
+	settle  settling
+	readers readers
+	limiter *rate.Limiter
+	meter   meter
+
+	sessions uint64
+
+	mu     sync.Mutex
+	status Status
+}
+
+// New prepares a Source. It reads what an earlier one left in the capture's meta cells.
+func New(c Config) (*Source, error) {
+	if err := c.complete(); err != nil {
+		return nil, err
+	}
+	id := c.Capture.ID()
+	s := &Source{
+		cfg: c, cap: c.Capture, log: c.Log, id: hex.EncodeToString(id[:]),
+		memory: memory{cells: c.Capture}, clock: clock{read: c.Clock}, limiter: rate.NewLimiter(rate.Inf, burst),
+	}
+	for _, d := range c.Disks {
+		s.disks = append(s.disks, &disk{Disk: d, debt: c.Capture.Debt(d.Index)})
+	}
+	s.ep = s.memory.load()
+	s.readers = newReaders(c.Readers)
+	s.publish(PhaseConnecting, nil)
+	return s, nil
+}
+
+// SetBandwidth limits what is sent, in bytes per second; 0 is no limit. Limits below MinBandwidth are raised to it,
+// because a frame that takes too long looks like a dead link.
+func (s *Source) SetBandwidth(bytesPerSecond int64) {
+	if bytesPerSecond <= 0 {
+		s.limiter.SetLimit(rate.Inf)
+		return
+	}
+	s.limiter.SetLimit(rate.Limit(max(bytesPerSecond, MinBandwidth)))
+}
+
+// Run replicates until ctx ends, which is no error, or something happens that dialing again cannot cure.
+func (s *Source) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer s.readers.wait()
+	defer cancel()
+	s.readers.start(ctx)
+	var pause backoff
+	for ctx.Err() == nil {
+		progress, err := s.serve(ctx)
+		if ctx.Err() != nil {
+			break
+		}
+		if progress {
+			pause = backoff{}
+		}
+		s.publish(PhaseConnecting, err)
+		if permanent(err) {
+			return fault.Wrap("source", err)
+		}
+		wait := pause.next()
+		s.log.Warn("replication interrupted", "err", err, "retry", wait.Round(time.Millisecond))
+		s.idle(ctx, wait)
+	}
+	s.publish(PhaseStopped, nil)
+	return nil
+}
+
+// idle waits between connections and keeps the status true meanwhile.
+func (s *Source) idle(ctx context.Context, d time.Duration) {
+	end := time.NewTimer(d)
+	defer end.Stop()
+	tick := time.NewTicker(publishEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-end.C:
+			return
+		case <-tick.C:
+			s.refresh()
+		}
+	}
+}
+
+// final marks an error that dialing again cannot cure.
+type final struct{ error }
+
+func (f final) Unwrap() error { return f.error }
+
+func permanent(err error) bool {
+	_, ok := err.(final)
+	return ok
+}
+
+// backoff grows from a tenth of a second to a cap, with jitter so that agents do not dial in step.
+type backoff struct{ last time.Duration }
+
+func (b *backoff) next() time.Duration {
+	b.last = min(max(2*b.last, 100*time.Millisecond), maxBackoff)
+	return b.last/2 + rand.N(b.last/2)
+}
