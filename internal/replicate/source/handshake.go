@@ -124,7 +124,7 @@ func (x *session) begin(w *wire.Welcome) error {
 	x.running = s.ep.time
 	x.position = w.Durable
 	if v.resume && w.Epoch+1 == s.ep.number && s.ep.gap != 0 {
-		x.before = w.Epoch // what is left of it comes first
+		x.before, x.beforeFirst = w.Epoch, w.First // what is left of it comes first
 	}
 	if v.announced {
 		x.running = max(x.running, s.ep.opened)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/understudy-dr/understudy/internal/capture"
 	"github.com/understudy-dr/understudy/internal/fault"
 )
 
@@ -204,7 +205,7 @@ func (m *model) check() {
 	j := m.server.journal
 	all := j.intervals()
 	if len(all) > 0 {
-		m.same("the end", j.disks(^uint64(0), m.host.disks), m.host.disks)
+		m.same("the end", j.disks(all[len(all)-1].epoch, ^uint64(0), m.host.disks), m.host.disks)
 	}
 	for _, j := range append(m.old, j) {
 		for _, i := range j.intervals() {
@@ -246,7 +247,7 @@ func (m *model) checkInterval(j *journal, i interval) {
 	for n := 0; n < 6; n++ {
 		p := positions[m.rng.IntN(len(positions))]
 		if want, sure := m.stateAt(c, o, p); sure {
-			m.same(fmt.Sprintf("epoch %d at %d (from %d)", i.epoch, p, i.from), j.disks(p, want), want)
+			m.same(fmt.Sprintf("epoch %d at %d (from %d)", i.epoch, p, i.from), j.disks(i.epoch, p, want), want)
 		}
 	}
 	for _, k := range i.marks {
@@ -262,7 +263,7 @@ func (m *model) stateAt(c *fakeCapture, o opening, position uint64) ([][]byte, b
 	}
 	limit := (position - o.base) * 8
 	for _, w := range c.log {
-		if w.dropped && w.at == limit || w.at == limit+8 {
+		if w.dropped && (w.at == limit || w.at+8 == limit) {
 			return nil, false
 		}
 		if w.at <= limit {
@@ -276,7 +277,7 @@ func (m *model) stateAt(c *fakeCapture, o opening, position uint64) ([][]byte, b
 func (m *model) checkMark(c *fakeCapture, o opening, i interval, k mark) {
 	limit := (k.position - o.base) * 8
 	for seq, w := range c.log {
-		if w.completed.IsZero() || w.completed.UnixNano() >= k.time {
+		if w.op == capture.Flush || w.completed.IsZero() || w.completed.UnixNano() >= k.time {
 			continue
 		}
 		if (!w.dropped && w.at > limit) || (w.dropped && w.at >= limit && seq >= o.seq) {

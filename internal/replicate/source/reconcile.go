@@ -47,7 +47,7 @@ func reconcileBefore(e *epoch, captureID string, w *wire.Welcome) verdict {
 	switch {
 	case e.openAcked:
 		return verdict{reason: reasonRolledBack}
-	case w.Highest >= e.first || (e.gap != 0 && w.Capture != captureID):
+	case w.Highest > e.first || (e.gap != 0 && w.Capture != captureID):
 		return verdict{reason: reasonTrackingLost}
 	}
 	return verdict{resume: true}

@@ -81,10 +81,15 @@ func (s *server) cut() {
 
 // crash loses what was not synced. Some of it may be on disk all the same.
 func (s *server) crash() {
+	s.mu.Lock()
+	down := s.down
+	s.down = true
+	s.mu.Unlock()
 	s.cut()
 	s.group.Wait()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.down = down
 	j := s.journal
 	keep := j.durable + s.rng.IntN(len(j.frames)-j.durable+1)
 	j.frames, j.durable = j.frames[:keep], keep
@@ -102,7 +107,12 @@ func (s *server) serve(conn *wire.Conn) {
 	}
 	s.mu.Lock()
 	refuse := s.refuse
-	w := s.journal.welcome()
+	if s.conn != conn.Conn {
+		refuse = fault.Transient
+	}
+	j := s.journal
+	start := len(j.frames)
+	w := j.welcome()
 	w.Session = s.session
 	s.mu.Unlock()
 	if refuse != fault.Unknown {
@@ -116,7 +126,7 @@ func (s *server) serve(conn *wire.Conn) {
 	received := make(chan struct{}, 1)
 	done := make(chan struct{})
 	var acker sync.WaitGroup
-	acker.Go(func() { s.acknowledge(conn, received, done) })
+	acker.Go(func() { s.acknowledge(conn, j, start, received, done) })
 	for s.receive(conn) == nil {
 		select {
 		case received <- struct{}{}:
@@ -145,6 +155,9 @@ func (s *server) receive(conn *wire.Conn) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.conn != conn.Conn {
+		return errCut // fenced
+	}
 	if err := s.journal.add(&f); err != nil {
 		s.problems = append(s.problems, err)
 		return err
@@ -153,11 +166,7 @@ func (s *server) receive(conn *wire.Conn) error {
 }
 
 // acknowledge syncs what has come, every now and then.
-func (s *server) acknowledge(conn *wire.Conn, received, done <-chan struct{}) {
-	s.mu.Lock()
-	start := len(s.journal.frames)
-	j := s.journal
-	s.mu.Unlock()
+func (s *server) acknowledge(conn *wire.Conn, j *journal, start int, received, done <-chan struct{}) {
 	for {
 		select {
 		case <-done:
@@ -169,6 +178,10 @@ func (s *server) acknowledge(conn *wire.Conn, received, done <-chan struct{}) {
 		s.mu.Unlock()
 		pause(wait)
 		s.mu.Lock()
+		if s.conn != conn.Conn {
+			s.mu.Unlock()
+			return
+		}
 		j.durable = len(j.frames)
 		n, durable := uint64(len(j.frames)-start), j.welcome().Durable
 		lost := s.chance(80)
@@ -234,8 +247,8 @@ func (j *journal) add(f *wire.Frame) error {
 		if f.Epoch != w.Epoch+1 && !(f.Epoch == w.Epoch && f.First == w.First && s.open.Capture == w.Capture) {
 			return bad("the journal is at epoch %d", w.Epoch)
 		}
-		if f.Epoch != w.Epoch && f.First <= w.Highest && w.Epoch != 0 {
-			return bad("not above %d", w.Highest)
+		if f.Epoch != w.Epoch && f.First < w.Highest {
+			return bad("below %d", w.Highest)
 		}
 	} else if f.Epoch != w.Epoch {
 		return bad("the journal is at epoch %d", w.Epoch)
@@ -341,8 +354,8 @@ func (j *journal) intervals() []interval {
 	return all
 }
 
-// disks at a position: all extents up to it, by position, then by arrival.
-func (j *journal) disks(position uint64, like [][]byte) [][]byte {
+// disks at a position of an epoch: all extents up to it, by position, then by arrival.
+func (j *journal) disks(epoch, position uint64, like [][]byte) [][]byte {
 	type entry struct {
 		wire.Extent
 		data []byte
@@ -355,7 +368,7 @@ func (j *journal) disks(position uint64, like [][]byte) [][]byte {
 			if e.Kind == wire.KindData {
 				x.data, raw = raw[:e.Bytes], raw[e.Bytes:]
 			}
-			if e.Position <= position {
+			if f.Epoch <= epoch && e.Position <= position {
 				entries = append(entries, x)
 			}
 		}

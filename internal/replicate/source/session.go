@@ -31,6 +31,7 @@ type session struct {
 	durable     uint64 // bios at or below it were on the server at Welcome
 	announced   bool   // EpochOpen of the epoch at hand was sent on this connection or is on the server
 	before      uint64 // the epoch to finish before announcing; 0: none
+	beforeFirst uint64 // its first position
 
 	read     uint64 // ring offset of the next record
 	released uint64

@@ -65,7 +65,7 @@ func (x *session) place(b *bio) {
 	switch {
 	case p <= x.durable: // the server has it
 		x.bios.recycle(b)
-	case !x.announced && x.before != 0:
+	case !x.announced && x.before != 0 && p > x.beforeFirst:
 		x.cut(b, p)
 	case !x.announced, x.tainted, b.end <= e.producer:
 		// Its blocks are in the debt, or in a generation that is not cleared before it is added to the debt.
