@@ -224,3 +224,20 @@ func TestOneOwner(t *testing.T) {
 	_, err = Open(vfs.OS, dir, Options{})
 	require.Equal(t, fault.NotFound, fault.KindOf(err))
 }
+
+// A header that lies across two sectors may come without its second part.
+func TestTornHeader(t *testing.T) {
+	fs, states := small(t, Options{})
+	files := fs.Snapshot()
+	tail := simDir + "/" + segName(3)
+	for n := 1; n < wire.HeaderSize; n++ {
+		head := dataFrame(1, 200, 0, 9)[:n]
+		torn := append(bytes.Clone(files[tail]), head...)
+		m := vfstest.Restore(files, simDir)
+		f, err := m.OpenWrite(tail)
+		require.NoError(t, err)
+		_, err = f.WriteAt(append(torn, make([]byte, 300)...), 0)
+		require.NoError(t, errors.Join(err, f.Close()))
+		require.Empty(t, truthful(t, m, states), "after %d bytes", n)
+	}
+}

@@ -233,7 +233,7 @@ func (m *model) settle() {
 // A source replicates, gaps, reboots; the journal's machine crashes at any operation of its file system. Whatever
 // the journal calls recoverable is a true state, whatever was synced stays, and in the end the newest state is there.
 func TestModel(t *testing.T) {
-	for _, seed := range seeds(t, 150) {
+	for _, seed := range seeds(t, 100) {
 		m := newModel(t, seed)
 		for round := 0; round < 4; round++ {
 			m.fs.CrashAt(1 + m.rng.IntN(150))
@@ -264,7 +264,7 @@ func TestModel(t *testing.T) {
 // A failed fsync: what was not synced is lost, and nobody may be told otherwise.
 func TestModelSyncFails(t *testing.T) {
 	errIO := errors.New("i/o error")
-	for _, seed := range seeds(t, 60) {
+	for _, seed := range seeds(t, 50) {
 		m := newModel(t, seed)
 		m.fs.OnOp(func(op vfstest.Op) error {
 			if (op.Kind == "sync" || op.Kind == "write" || op.Kind == "truncate") && m.rng.IntN(12) == 0 {

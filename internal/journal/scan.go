@@ -99,6 +99,9 @@ func (r *reader) next() (f wire.Frame, ok bool, err error) {
 		return f, false, err
 	}
 	h, err := wire.ParseHeader(head[:])
+	if head[4] == 0 && fault.Is(err, fault.Unsupported) { // no format is 0: the magic's sector came, the next did not
+		err = fault.New(fault.Corruption, "journal: frame", "torn header")
+	}
 	if err != nil {
 		return f, false, err
 	}

@@ -171,15 +171,20 @@ func (s *source) frames() [][]byte {
 	switch k := s.rng.IntN(10); {
 	case k < 5 && s.sent < len(s.ring):
 		return s.sendRing()
-	case k < 8 && s.sent == len(s.ring) && len(s.debt) > 0:
+	case k < 8 && s.opened() && len(s.debt) > 0:
 		return [][]byte{s.sendBaseline()}
-	case s.sent == len(s.ring) && len(s.debt) == 0 && !s.done:
+	case s.opened() && len(s.debt) == 0 && !s.done:
 		s.done = true
 		return [][]byte{wire.Control(wire.TypeBaselineDone, s.epoch, s.pos, s.pos, s.time)}
 	case s.sent == len(s.ring):
 		return [][]byte{wire.Control(wire.TypeMark, s.epoch, s.pos, s.pos, s.time)}
 	}
 	return nil
+}
+
+// opened tells whether the journal was told of the epoch. Captured writes of it may still wait in the ring.
+func (s *source) opened() bool {
+	return !slices.ContainsFunc(s.ring[s.sent:], func(r record) bool { return r.open })
 }
 
 // sendRing sends whole bios, though one may come in several frames.

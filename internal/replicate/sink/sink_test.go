@@ -219,6 +219,8 @@ func TestAckOnlyAfterSync(t *testing.T) {
 	var mu sync.Mutex
 	appended, synced := 0, 0
 	hold := make(chan struct{})
+	release := sync.OnceFunc(func() { close(hold) })
+	defer release()
 	var holding atomic.Bool
 	h.fs.OnOp(func(op vfstest.Op) error {
 		if !strings.HasSuffix(op.Name, ".usj") {
@@ -249,7 +251,7 @@ func TestAckOnlyAfterSync(t *testing.T) {
 	require.ErrorContains(t, err, "timeout", "acknowledged while the disk had not answered")
 	require.NoError(t, p.conn.SetReadDeadline(time.Now().Add(patience)))
 	holding.Store(false)
-	close(hold)
+	release()
 	for pos, n := uint64(130), uint64(4); n < 40; pos, n = pos+10, n+1 {
 		p.send(data(1, pos, 0, 1))
 		p.acked(n)
