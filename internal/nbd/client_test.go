@@ -148,6 +148,53 @@ func TestClientCancelInsideWrite(t *testing.T) {
 	})
 }
 
+// lateCancel ends a context when a write is through but has not returned.
+type lateCancel struct {
+	net.Conn
+	cancel   context.CancelFunc
+	deadline chan time.Time
+}
+
+func (l *lateCancel) Write(p []byte) (int, error) {
+	n, err := l.Conn.Write(p)
+	if l.cancel != nil {
+		l.cancel()
+		l.cancel = nil
+		<-l.deadline
+	}
+	return n, err
+}
+
+func (l *lateCancel) SetWriteDeadline(d time.Time) error {
+	err := l.Conn.SetWriteDeadline(d)
+	select {
+	case l.deadline <- d:
+	default:
+	}
+	return err
+}
+
+// A caller that leaves just as its request is out takes nothing from those after it.
+func TestClientCancelAfterWrite(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ours, theirs := net.Pipe()
+		ctx, cancel := context.WithCancel(context.Background())
+		late := &lateCancel{Conn: ours, cancel: cancel, deadline: make(chan time.Time, 1)}
+		c := startClient(late, exportInfo{size: 4096, flags: flagSendFlush, minBlock: 1, maxPayload: maxPayload})
+		server := &wire{t: t, Conn: theirs}
+		left := make(chan error, 1)
+		go func() { left <- c.Flush(ctx) }()
+		server.take(requestSize)
+		require.ErrorIs(t, <-left, context.Canceled)
+		go func() { left <- c.Flush(context.Background()) }()
+		req := server.take(requestSize)
+		server.say(append(be.AppendUint32(be.AppendUint32(nil, magicSimple), 0), req[8:16]...))
+		require.NoError(t, <-left)
+		theirs.Close()
+		require.NoError(t, c.Close())
+	})
+}
+
 func TestClientCancelBeforeWrite(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, server := scripted(t, exportInfo{})

@@ -1,6 +1,7 @@
 package nbd
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -103,13 +104,50 @@ func TestTLSTakesNoPlaintext(t *testing.T) {
 	w.expect(optStartTLS, nil, repErrInvalid)
 	w.expect(optSetMeta, metaQuery{"one", nil}.encode(), repErrInvalid)
 	w.enter("one")
-	w.request(request{cmd: cmdDisc})
-	_, err := tc.Read(make([]byte, 1))
-	require.ErrorIs(t, err, io.EOF, "the server says goodbye before it hangs up")
 	w.Conn = raw
 
 	w = dialWire(t, &Server{Exports: twoExports(), TLS: p.server})
 	w.expect(optStartTLS, nil, repAck)
 	go w.Write(be.AppendUint32(be.AppendUint64(nil, magicOption), optStructuredReply)) // into the handshake
 	require.Equal(t, fault.Denied, fault.KindOf(<-w.ended))
+}
+
+// recorder keeps what is read through it.
+type recorder struct {
+	net.Conn
+	read bytes.Buffer
+}
+
+func (r *recorder) Read(p []byte) (int, error) {
+	n, err := r.Conn.Read(p)
+	r.read.Write(p[:n])
+	return n, err
+}
+
+// Over TLS the server says goodbye before it hangs up, so that the end cannot be forged.
+func TestTLSGoodbye(t *testing.T) {
+	p := newPKI(t)
+	cfg := p.client.Clone()
+	cfg.MaxVersion = tls.VersionTLS12 // there the type of an alert can be seen
+	for name, leave := range map[string]func(*wire){
+		"handshake":    func(w *wire) { w.expect(optAbort, nil, repAck) },
+		"transmission": func(w *wire) { w.enter("one"); w.request(request{cmd: cmdDisc}) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := dialWire(t, &Server{Exports: twoExports(), TLS: p.server})
+			w.expect(optStartTLS, nil, repAck)
+			rec := &recorder{Conn: w.Conn}
+			tc := tls.Client(rec, cfg)
+			require.NoError(t, tc.Handshake())
+			leave(&wire{t: t, Conn: tc})
+			_, err := tc.Read(make([]byte, 1))
+			require.ErrorIs(t, err, io.EOF)
+			const alert = 21
+			var last byte
+			for b := rec.read.Bytes(); len(b) >= 5; b = b[5+int(be.Uint16(b[3:])):] {
+				last = b[0]
+			}
+			require.EqualValues(t, alert, last)
+		})
+	}
 }
