@@ -59,7 +59,7 @@ func Eventually(t T, limit time.Duration, what string, ok func() (bool, string))
 	t.Helper()
 	deadline := time.NewTimer(limit)
 	defer deadline.Stop()
-	tick := time.NewTicker(50 * time.Millisecond)
+	tick := time.NewTicker(200 * time.Millisecond)
 	defer tick.Stop()
 	for {
 		done, why := ok()

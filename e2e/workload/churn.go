@@ -29,7 +29,7 @@ type file struct {
 	removing, remove time.Time // removal begun, acknowledged
 }
 
-const churnInterval = 50 * time.Millisecond
+const churnInterval = 100 * time.Millisecond
 
 // NewChurn prepares a churn of a file each interval.
 func NewChurn(dir string, seed uint64, every time.Duration) *Churn {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -39,9 +40,9 @@ func Load(ctx context.Context, dir string, k Kind, seed uint64) error {
 	args := []string{"--name=" + string(k), "--directory=" + sub, "--size=24M", "--rw=randwrite", "--thread", "--time_based", "--runtime=3600",
 		"--randrepeat=0", fmt.Sprintf("--randseed=%d", seed%(1<<31)), "--output-format=terse", "--buffer_compress_percentage=40", "--refill_buffers"}
 	args = append(args, map[Kind][]string{
-		Mixed:  {"--ioengine=psync", "--bsrange=512-128k", "--blockalign=512", "--fsync=16", "--rate_iops=300"},
-		Direct: {"--ioengine=libaio", "--direct=1", "--iodepth=8", "--bsrange=4k-1m", "--blockalign=4k", "--rate_iops=60"},
-		Mmap:   {"--ioengine=mmap", "--bs=4k", "--fsync=64", "--rate_iops=300"},
+		Mixed:  {"--ioengine=psync", "--bsrange=512-64k", "--blockalign=512", "--fsync=16", "--rate_iops=60"},
+		Direct: {"--ioengine=libaio", "--direct=1", "--iodepth=8", "--bsrange=4k-1m", "--blockalign=4k", "--rate_iops=8"},
+		Mmap:   {"--ioengine=mmap", "--bs=4k", "--fsync=32", "--rate_iops=100"},
 	}[k]...)
 	_, err := harness.Try(ctx, "fio", args...)
 	if ctx.Err() != nil {
@@ -54,15 +55,22 @@ func Load(ctx context.Context, dir string, k Kind, seed uint64) error {
 func discards(ctx context.Context, mount, dir string) error {
 	file := filepath.Join(dir, "ranges")
 	steps := [][]string{
-		{"dd", "if=/dev/urandom", "of=" + file, "bs=1M", "count=8", "conv=fsync", "status=none"},
+		{"dd", "if=/dev/urandom", "of=" + file, "bs=1M", "count=6", "conv=fsync", "status=none"},
 		{"fallocate", "--punch-hole", "--offset", "1MiB", "--length", "3MiB", file},
-		{"fallocate", "--zero-range", "--offset", "5MiB", "--length", "1MiB", file},
+		{"fallocate", "--zero-range", "--offset", "4MiB", "--length", "1MiB", file},
 		{"sync", file},
 		{"rm", file},
 		{"sync", "--file-system", mount},
 		{"fstrim", mount},
 	}
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
 	for ctx.Err() == nil {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil
+		}
 		for _, s := range steps {
 			if _, err := harness.Try(ctx, s[0], s[1:]...); err != nil && ctx.Err() == nil {
 				return err
