@@ -241,3 +241,20 @@ func TestTornHeader(t *testing.T) {
 		require.Empty(t, truthful(t, m, states), "after %d bytes", n)
 	}
 }
+
+// Two frames of a sealed segment in each other's place verify, but they are not what the index says.
+func TestSwappedFrames(t *testing.T) {
+	fs, states := small(t, Options{})
+	files := fs.Snapshot()
+	seg := files[simDir+"/"+segName(2)]
+	first := mustParse(t, seg[segHeaderSize:])
+	n := first.Size()
+	second := mustParse(t, seg[segHeaderSize+n:])
+	require.Equal(t, n, second.Size())
+	copy(seg[segHeaderSize:], append(bytes.Clone(second.Bytes), first.Bytes...))
+	errs := truthful(t, vfstest.Restore(files, simDir), states)
+	require.NotEmpty(t, errs)
+	for _, err := range errs {
+		require.Equal(t, fault.Corruption, fault.KindOf(err), err)
+	}
+}
