@@ -12,6 +12,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"sync/atomic"
 
 	"github.com/cilium/ebpf"
 
@@ -46,15 +47,14 @@ type Options struct {
 type Capture struct {
 	ring
 	*shared
-	owner    owner
-	fresh    bool
-	drainEnd uint64 // the request for draining that EndDrain answers
-	queue    *ebpf.Program
-	disks    *ebpf.Map
-	dropped  *ebpf.Map
-	kept     []io.Closer // links and maps: a link that loses its last reference detaches
-	lock     *os.File
-	log      *slog.Logger
+	owner     owner
+	fresh     bool
+	drainSeen atomic.Uint64 // the latest request for draining that Draining saw, which EndDrain answers
+	queue     *ebpf.Program
+	disks     *ebpf.Map
+	dropped   *ebpf.Map
+	kept      []io.Closer // links and maps: a link that loses its last reference detaches
+	lock      *os.File
 }
 
 // Open takes over the pinned capture in PinDir if it is whole, attached and of the same owner, disks and ring size;
@@ -90,7 +90,7 @@ func Open(o Options) (*Capture, error) {
 		lock.Close()
 		return nil, err
 	}
-	c.lock, c.log = lock, o.Log
+	c.lock = lock
 	return c, nil
 }
 

@@ -80,17 +80,6 @@ func (c *Capture) countMisses() error {
 // OutstandingDropped counts the dropped bios that have not completed yet.
 func (c *Capture) OutstandingDropped() uint64 { return atomic.LoadUint64(&c.control.outstanding) }
 
-// Draining says that every completion is being marked late: true from when a capture is made until EndDrain, and
-// again after the table of outstanding dropped bios has overflowed.
-func (c *Capture) Draining() bool {
-	c.drainEnd = atomic.LoadUint64(&c.control.drainWanted)
-	return c.drainEnd != atomic.LoadUint64(&c.control.drainEnded)
-}
-
-// EndDrain ends the draining that the last call of Draining saw: the caller has since seen that no write from before
-// can still be in flight. If draining was asked for anew in between, it goes on.
-func (c *Capture) EndDrain() { atomic.StoreUint64(&c.control.drainEnded, c.drainEnd) }
-
 // Meta reads a pinned cell. Cells are zero when the capture is made and survive the process.
 func (c *Capture) Meta(cell int) uint64 { return atomic.LoadUint64(&c.meta[cell]) }
 

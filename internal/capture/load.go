@@ -144,7 +144,7 @@ func assemble(p *parts, own owner) (*Capture, error) {
 	}
 	c := &Capture{ring: r, shared: s, owner: own, queue: p.queue, disks: p.maps["disks"], dropped: p.maps["dropped"]}
 	c.kept = p.closers()
-	c.drainEnd = atomic.LoadUint64(&s.control.drainEnded)
+	c.drainSeen.Store(atomic.LoadUint64(&s.control.drainEnded))
 	return c, nil
 }
 

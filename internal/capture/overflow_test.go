@@ -119,7 +119,7 @@ func TestDrainingMarksCompletionsLate(t *testing.T) {
 	require.False(t, c.LateToDebt())
 	require.Zero(t, c.Drops())
 
-	c.control.drainWanted++ // as the programs do while the agent thinks that it has drained
+	c.BeginDrain() // or the programs do, while the agent thinks that it has drained
 	c.EndDrain()
 	require.True(t, c.Draining())
 }
