@@ -283,6 +283,8 @@ func (w *world) serve() {
 
 // restart ends the process as a crash would, its replication server with it, and starts another.
 func (w *world) restart() {
+	w.agent.mu.Lock() // nobody to talk to meanwhile
+	defer w.agent.mu.Unlock()
 	w.stop()
 	old := w.server
 	w.server = newReplicationServer(old.disks)
