@@ -91,7 +91,7 @@ func firstDeclared(op *rest.Operation, wanted []string) string {
 func message(err error) string {
 	cause := err
 	for {
-		f, ok := cause.(*fault.Error)
+		f, ok := cause.(*fault.Error) //nolint:errorlint // the chain is walked here, one link at a time
 		if !ok || f.Err == nil {
 			break
 		}

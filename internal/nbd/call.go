@@ -152,12 +152,12 @@ func (c *Client) write(ctx context.Context, call *call, payload []byte) error {
 	interrupted := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(interrupted)
-		c.nc.SetWriteDeadline(time.Unix(1, 0))
+		_ = c.nc.SetWriteDeadline(time.Unix(1, 0)) // a connection that refuses is closed already
 	})
 	err := c.send(call.req, payload)
 	if !stop() {
 		<-interrupted
-		c.nc.SetWriteDeadline(time.Time{})
+		_ = c.nc.SetWriteDeadline(time.Time{})
 	}
 	if err == nil {
 		return nil

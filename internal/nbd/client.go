@@ -160,7 +160,7 @@ func (c *Client) goodbye() {
 	}
 	var b [requestSize]byte
 	request{cmd: cmdDisc}.encode(&b)
-	c.nc.Write(b[:])
+	_, _ = c.nc.Write(b[:]) // a courtesy
 }
 
 // fail ends the connection; the first reason stays.

@@ -220,7 +220,7 @@ func (h *clientHaggle) list() ([]Listing, error) {
 	if err != nil {
 		return nil, classified(err)
 	}
-	h.send(optAbort, nil) // a courtesy
+	_ = h.send(optAbort, nil) // a courtesy
 	return list, nil
 }
 

@@ -170,16 +170,3 @@ func dial(t testing.TB, path string, cfg ClientConfig) *Client {
 	t.Cleanup(func() { c.Close() })
 	return c
 }
-
-// dialPlain connects the way clients of fifteen years ago did: no options, simple replies.
-func dialPlain(t testing.TB, path, export string) *Client {
-	t.Helper()
-	nc, err := net.Dial("unix", path)
-	require.NoError(t, err)
-	h := &clientHaggle{nc: nc, info: exportInfo{minBlock: 1, maxPayload: maxPayload}}
-	require.NoError(t, h.start(context.Background(), nil))
-	require.NoError(t, h.exportName(export))
-	c := startClient(h.nc, h.info)
-	t.Cleanup(func() { c.Close() })
-	return c
-}

@@ -52,7 +52,7 @@ func (h *haggle) run(ctx context.Context) (bool, error) {
 		}
 		opt, n := be.Uint32(hdr[8:]), be.Uint32(hdr[12:])
 		if n > maxOption {
-			h.reply(opt, repErrTooBig, nil) // a courtesy: the connection ends either way
+			_ = h.reply(opt, repErrTooBig, nil) // a courtesy: the connection ends either way
 			return false, violation(opHandshake, "option %d of %d bytes", opt, n)
 		}
 		data := make([]byte, n)
@@ -107,7 +107,7 @@ func (h *haggle) option(ctx context.Context, opt uint32, data []byte) (done, cho
 	case optExportName:
 		return true, true, h.exportName(ctx, data)
 	case optAbort:
-		h.reply(opt, repAck, nil) // the client may be gone already
+		_ = h.reply(opt, repAck, nil) // the client may be gone already
 		return true, false, nil
 	case optList:
 		return false, false, h.list(ctx, data)

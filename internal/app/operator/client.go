@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -42,6 +43,10 @@ type Client struct {
 
 // NewClient resolves credentials, region and endpoint. It does not connect yet.
 func NewClient(ctx context.Context, o Options) (*Client, error) {
+	roots, err := trustedRoots(o.CACert) // before the SDK meets a bad AWS_CA_BUNDLE and says less
+	if err != nil {
+		return nil, err
+	}
 	var load []func(*config.LoadOptions) error
 	if o.Profile != "" {
 		load = append(load, config.WithSharedConfigProfile(o.Profile))
@@ -54,10 +59,6 @@ func NewClient(ctx context.Context, o Options) (*Client, error) {
 		return nil, fault.New(fault.Invalid, "configuration", "%w", err).WithHint("check AWS_PROFILE, AWS_CONFIG_FILE and AWS_SHARED_CREDENTIALS_FILE")
 	}
 	base, err := endpoint(o, cfg)
-	if err != nil {
-		return nil, err
-	}
-	roots, err := trustedRoots(o.CACert)
 	if err != nil {
 		return nil, err
 	}
@@ -98,7 +99,7 @@ func trustedRoots(file string) (*x509.CertPool, error) {
 	}
 	pem, err := os.ReadFile(file)
 	if err != nil {
-		return nil, fault.New(fault.Invalid, "configuration", "%w", err).WithHint("--ca-cert names the file DATA-DIR/pki/ca.pem of the server")
+		return nil, fault.New(fault.Invalid, "configuration", "%w", err).WithHint("--ca-cert (or AWS_CA_BUNDLE) names the server's DATA-DIR/pki/ca.pem")
 	}
 	pool := x509.NewCertPool()
 	if !pool.AppendCertsFromPEM(pem) {
@@ -216,6 +217,9 @@ func (c *Client) get(ctx context.Context, path, server string, q url.Values, out
 // do sends and turns an error answer into a fault.
 func (c *Client) do(req *http.Request) (*http.Response, error) {
 	resp, err := c.http.Do(req)
+	if f, ok := errors.AsType[*fault.Error](err); ok {
+		return nil, f // it was never sent
+	}
 	if err != nil {
 		return nil, fault.New(fault.Transient, "connect to "+c.base.Host, "%w", err).
 			WithHint("is the server running, and does --ca-cert (or AWS_CA_BUNDLE) name its DATA-DIR/pki/ca.pem?")
@@ -228,15 +232,32 @@ func (c *Client) do(req *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, fault.New(fault.Transient, "read the answer of "+c.base.Host, "%w", err)
 	}
+	return nil, refusal(c.base.Host, resp, body)
+}
+
+// refusal is an error answer as a fault. The endpoint answers in AWS's form, which names no kind, when it has not got
+// to know who asks.
+func refusal(host string, resp *http.Response, body []byte) error {
 	var e schema.Error
 	if json.Unmarshal(body, &e) != nil || e.Message == "" {
-		return nil, fault.New(fault.Denied, c.base.Host+" answered "+resp.Status, "%s", strings.TrimSpace(string(body)))
+		return fault.New(kindOf(resp.StatusCode), host+" answered "+resp.Status, "%s", strings.TrimSpace(string(body)))
 	}
-	f := fault.New(fault.ParseKind(e.Kind), "", "%s", e.Message)
-	if e.Hint != "" {
-		return nil, f.WithHint(e.Hint)
+	if e.Kind == "" {
+		return fault.New(kindOf(resp.StatusCode), "", "%s", e.Message)
 	}
-	return nil, f
+	return fault.New(fault.ParseKind(e.Kind), "", "%s", e.Message).WithHint(e.Hint)
+}
+
+func kindOf(status int) fault.Kind {
+	switch {
+	case status == http.StatusUnauthorized || status == http.StatusForbidden:
+		return fault.Denied
+	case status == http.StatusNotFound:
+		return fault.NotFound
+	case status < 500:
+		return fault.Invalid
+	}
+	return fault.Transient
 }
 
 // streamConn makes the body of a 101 answer a net.Conn. It has no deadlines: closing it ends whatever waits on it.

@@ -21,8 +21,16 @@ type Proxy struct {
 	dial     func(context.Context) (net.Conn, error)
 }
 
-// ListenNBD listens on "unix:PATH" or "HOST:PORT" for NBD clients of one disk at a position.
+// ListenNBD listens on "unix:PATH" or "HOST:PORT" for NBD clients of one disk at a position. What cannot be opened is
+// refused here, to whoever asked, and not later to some client that could only be hung up on.
 func (c *Client) ListenNBD(ctx context.Context, address, server, device string, position uint64) (*Proxy, error) {
+	probe, err := c.OpenVolume(ctx, server, device, position)
+	if err != nil {
+		return nil, err
+	}
+	if err := probe.Close(); err != nil {
+		return nil, err
+	}
 	network, addr := "tcp", address
 	if path, ok := strings.CutPrefix(address, "unix:"); ok {
 		network, addr = "unix", path

@@ -72,5 +72,4 @@ type Resolved struct {
 type Error struct {
 	Kind    string `json:"kind"` // fault.Kind by name
 	Message string `json:"message"`
-	Hint    string `json:"hint,omitempty"`
 }
