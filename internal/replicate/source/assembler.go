@@ -11,7 +11,6 @@ import (
 type bio struct {
 	parts      []capture.Record
 	start, end uint64 // ring offsets: of its first record, and past its last
-	deadline   uint64 // a list that is open when all of the ring before this has been read was dropped; 0: not known
 }
 
 // assembler puts bios together from their records. Those of one bio come from one CPU, with no other bio of that CPU
@@ -19,6 +18,8 @@ type bio struct {
 type assembler struct {
 	open map[uint32]*bio
 	free []*bio
+
+	began, ended uint64 // bios that begin below began end below ended, if at all
 }
 
 // add takes the next record of the ring and returns the bio that it completes, if it does.
@@ -68,21 +69,18 @@ func (a *assembler) drop(cpu uint32, b *bio) {
 	a.recycle(b)
 }
 
-// endBy notes that the programs behind all open lists have finished, so that what there is of their bios lies below
-// the ring offset producer.
-func (a *assembler) endBy(producer uint64) {
-	for _, b := range a.open {
-		if b.deadline == 0 {
-			b.deadline = producer
-		}
-	}
-}
+// finished notes that every program that had reserved something below the ring offset began has finished by the time
+// the producer was at ended.
+func (a *assembler) finished(began, ended uint64) { a.began, a.ended = began, ended }
 
-// expire gives up the lists that were still open at their deadline: the rest of their bios was dropped. Otherwise the
-// first half of a dropped bio would hold the ring for ever.
+// expire gives up the lists that can get no more records: the rest of their bios was dropped. Otherwise the first
+// half of a dropped bio would hold the ring for ever. read is how far the ring has been read.
 func (a *assembler) expire(read uint64) {
+	if read < a.ended {
+		return
+	}
 	for cpu, b := range a.open {
-		if b.deadline != 0 && read >= b.deadline {
+		if b.start < a.began {
 			a.drop(cpu, b)
 		}
 	}

@@ -32,7 +32,7 @@ func (x *session) everySecond(now time.Time) error {
 }
 
 // flip flips the generations. producer was read before. After the grace period every record below it is committed or
-// discarded, and the program behind every open list has finished.
+// discarded, and the programs that reserved it have finished.
 func (x *session) flip(producer uint64) error {
 	if err := x.cap.Flip(); err != nil {
 		return ringErr(err)
@@ -45,8 +45,7 @@ func (x *session) flip(producer uint64) error {
 	if !ok {
 		x.read = max(x.read, producer) // only discarded records are left below it
 	}
-	x.bios.endBy(x.cap.Producer())
-	x.bios.expire(x.read)
+	x.bios.finished(producer, x.cap.Producer())
 	return nil
 }
 

@@ -51,8 +51,8 @@ func (x *session) open(e epoch, all bool) error {
 	s := x.s
 	x.cap.BeginDrain()
 	e.opened = s.clock.now()
-	if err := x.cap.Flip(); err != nil {
-		return ringErr(err)
+	if err := x.flip(x.cap.Producer()); err != nil {
+		return err
 	}
 	e.drops = x.cap.Drops()
 	e.producer = x.cap.Producer()

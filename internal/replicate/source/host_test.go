@@ -29,6 +29,7 @@ type host struct {
 	programs map[uint32]*program // running, by CPU
 	inflight []*write            // given to the disk, not completed
 
+	busy     bool // writes come between the agent's calls too
 	killIn   int  // the goroutine that makes the n-th call from now dies there; 0: none does
 	readErrs int  // so many reads fail
 	noDrain  bool // BeginDrain does nothing
@@ -182,6 +183,10 @@ func (h *host) overlaps(disk, offset, bytes int) bool {
 func (h *host) submit() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.begin()
+}
+
+func (h *host) begin() {
 	cpu := uint32(h.rng.IntN(testCPUs))
 	if h.programs[cpu] != nil {
 		return
@@ -307,6 +312,10 @@ func (h *host) drop(w *write) {
 func (h *host) advance() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.goOn()
+}
+
+func (h *host) goOn() {
 	if cpu := uint32(h.rng.IntN(testCPUs)); h.programs[cpu] != nil && h.rng.IntN(2) == 0 {
 		h.run(cpu)
 		return
@@ -378,10 +387,16 @@ func (d diskReader) ReadAt(p []byte, off int64) (int, error) {
 	return copy(p, d.h.disks[d.n][off:]), nil
 }
 
-// enter locks for a call of the agent, and kills the agent if it is time.
+// enter locks for a call of the agent. Between two calls the host may write, and the agent may be killed.
 func (c *fakeCapture) enter() func() {
 	h := c.host
 	h.mu.Lock()
+	if h.busy && c == h.fakeCapture && h.rng.IntN(60) == 0 {
+		for range 1 + h.rng.IntN(4) {
+			h.begin()
+			h.goOn()
+		}
+	}
 	if h.killIn > 0 {
 		if h.killIn--; h.killIn == 0 {
 			h.mu.Unlock()

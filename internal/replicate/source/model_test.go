@@ -36,6 +36,7 @@ func newModel(t *testing.T, seed uint64) *model {
 	rng := rand.New(rand.NewPCG(seed, 1))
 	ring := []uint64{4 << 10, 16 << 10, 64 << 10}[rng.IntN(3)]
 	h := newHost(rand.New(rand.NewPCG(seed, 2)), ring, (6+rng.IntN(20))*testBlock, (4+rng.IntN(10))*testBlock+512*rng.IntN(8))
+	h.busy = rng.IntN(2) == 0
 	h.noDrain = rng.IntN(4) == 0
 	m := &model{t: t, rng: rng, host: h, server: newServer(rand.New(rand.NewPCG(seed, 3)))}
 	m.server.faults = rng.IntN(3) > 0
@@ -170,7 +171,7 @@ func (m *model) quiesce() {
 	s.faults, s.down, s.slow, s.refuse = false, false, false, fault.Unknown
 	s.mu.Unlock()
 	m.host.mu.Lock()
-	m.host.readErrs = 0
+	m.host.readErrs, m.host.busy = 0, false
 	m.host.mu.Unlock()
 	m.host.settleAll()
 	for range 4000 {

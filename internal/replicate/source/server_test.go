@@ -112,6 +112,7 @@ func (s *server) serve(conn *wire.Conn) {
 	}
 	j := s.journal
 	start := len(j.frames)
+	j.durable = start // what a Welcome tells is synced before
 	w := j.welcome()
 	w.Session = s.session
 	s.mu.Unlock()

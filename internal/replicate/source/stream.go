@@ -181,6 +181,7 @@ func (x *session) flush() bool {
 
 // drained: the ring holds nothing more for now. The drop counter is read while nothing is left that came before it.
 func (x *session) drained() {
+	x.bios.expire(x.read)
 	if x.announced && !x.tainted && x.cap.Drops() > x.s.ep.drops {
 		x.taint(x.read)
 	}
