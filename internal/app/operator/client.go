@@ -245,7 +245,7 @@ func refusal(host string, resp *http.Response, body []byte) error {
 	if e.Kind == "" {
 		return fault.New(kindOf(resp.StatusCode), "", "%s", e.Message)
 	}
-	return fault.New(fault.ParseKind(e.Kind), "", "%s", e.Message).WithHint(e.Hint)
+	return fault.New(fault.ParseKind(e.Kind), "", "%s", e.Message)
 }
 
 func kindOf(status int) fault.Kind {
