@@ -6,6 +6,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -50,6 +51,18 @@ func (c Config) check() error {
 	return checkEndpoint(c.Endpoint)
 }
 
+// lockState takes a state directory for this process.
+func lockState(dir string) (io.Closer, error) {
+	lock, err := vfs.OS.Lock(filepath.Join(dir, "lock"))
+	switch {
+	case fault.Is(err, fault.Conflict):
+		return nil, fault.New(fault.Conflict, "agent: --state-dir", "an agent runs with %s", dir).WithHint("stop it first")
+	case err != nil:
+		return nil, fault.New(fault.Invalid, "agent: --state-dir", "%w", err)
+	}
+	return lock, nil
+}
+
 // Run replicates until ctx ends or the service disconnects the source server.
 func Run(ctx context.Context, c Config) (err error) {
 	if err := c.check(); err != nil {
@@ -58,9 +71,9 @@ func Run(ctx context.Context, c Config) (err error) {
 	if err := os.MkdirAll(c.StateDir, 0o700); err != nil {
 		return fault.New(fault.Invalid, "agent: --state-dir", "%w", err)
 	}
-	lock, err := vfs.OS.Lock(filepath.Join(c.StateDir, "lock"))
+	lock, err := lockState(c.StateDir)
 	if err != nil {
-		return fault.New(fault.Conflict, "agent: --state-dir", "another agent runs with %s: %w", c.StateDir, err)
+		return err
 	}
 	defer func() { err = errors.Join(err, lock.Close()) }()
 
@@ -111,9 +124,9 @@ func Uninstall(stateDir string, log *slog.Logger) (err error) {
 	if err != nil || id == nil {
 		return err
 	}
-	lock, err := vfs.OS.Lock(filepath.Join(stateDir, "lock"))
+	lock, err := lockState(stateDir)
 	if err != nil {
-		return fault.New(fault.Conflict, "agent: uninstall", "the agent is running: %w", err).WithHint("stop it first")
+		return err
 	}
 	defer func() { err = errors.Join(err, lock.Close()) }()
 	if err := capture.Remove(pinDir(id.ServerID)); err != nil {

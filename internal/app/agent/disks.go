@@ -28,7 +28,7 @@ func openDisks(c Config) (_ diskSet, err error) {
 	}()
 	seen := map[blockdev.Dev]string{}
 	for _, path := range c.Devices {
-		d, err := openDisk(path, "the agent of "+c.StateDir)
+		d, err := openDisk(path)
 		if err != nil {
 			return set, err
 		}
@@ -38,10 +38,15 @@ func openDisks(c Config) (_ diskSet, err error) {
 		}
 		seen[d.dev] = path
 	}
+	for i, d := range set {
+		if set[i].claim, err = blockdev.ClaimDisk(d.dev, "the agent of "+c.StateDir); err != nil {
+			return set, fault.Wrap("agent: --devices: "+d.path, err)
+		}
+	}
 	return set, nil
 }
 
-func openDisk(path, owner string) (d disk, err error) {
+func openDisk(path string) (d disk, err error) {
 	d.path = path
 	if d.device, err = blockdev.Open(path); err != nil {
 		return d, err
@@ -62,9 +67,6 @@ func openDisk(path, owner string) (d disk, err error) {
 	if err == nil && d.bytes < blockdev.MinBytes {
 		err = fault.New(fault.Unsupported, "agent: --devices", "%s has %d bytes, the least is %d", path, d.bytes, blockdev.MinBytes)
 	}
-	if err == nil {
-		d.claim, err = blockdev.ClaimDisk(d.dev, owner)
-	}
 	if err != nil {
 		return d, errors.Join(err, d.device.Close())
 	}
@@ -74,7 +76,10 @@ func openDisk(path, owner string) (d disk, err error) {
 func (s diskSet) close() error {
 	var err error
 	for _, d := range s {
-		err = errors.Join(err, d.claim.Close(), d.device.Close())
+		if d.claim != nil {
+			err = errors.Join(err, d.claim.Close())
+		}
+		err = errors.Join(err, d.device.Close())
 	}
 	return err
 }

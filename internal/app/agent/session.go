@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 
 const (
 	handshakeTimeout = 20 * time.Second
+	lastWordTimeout  = 3 * time.Second
 	handshakeRetry   = 3 * time.Second
 	statusEvery      = time.Second
 )
@@ -56,6 +58,9 @@ func (a *session) run(ctx context.Context) error {
 		case err := <-a.rep.ended():
 			a.rep.stop()
 			a.rep.failure = err
+			if fault.Is(err, fault.Fenced) {
+				return errors.Join(err, a.writeStatus()) // trying again would fence the other one, and so for ever
+			}
 			a.cfg.Log.Error("replication stopped; trying again at the next handshake", "error", err)
 		case <-next.C:
 			wait, done, err := a.handshake(ctx)
@@ -71,8 +76,7 @@ func (a *session) run(ctx context.Context) error {
 func (a *session) handshake(ctx context.Context) (wait time.Duration, done bool, err error) {
 	call, cancel := context.WithTimeout(ctx, handshakeTimeout)
 	defer cancel()
-	m, err := a.client.Handshake(call, &agentpb.HandshakeRequest{
-		SourceServerId: a.id.ServerID, Progress: a.rep.progress(), AttemptId: a.attempt, AgentTimeNs: time.Now().UnixNano()})
+	m, err := a.client.Handshake(call, a.report())
 	if err != nil {
 		// Replication goes on: the data path does not need the control plane.
 		a.note(fromConnect("handshake with "+a.cfg.Endpoint, err))
@@ -87,9 +91,7 @@ func (a *session) handshake(ctx context.Context) (wait time.Duration, done bool,
 			return wait, false, nil
 		}
 		if err := a.rep.start(ctx, m.ReplicationAddress, m.Disks); err != nil {
-			a.rep.failure = err
-			a.cfg.Log.Error("replication cannot start", "error", err)
-			return wait, false, nil
+			return wait, false, a.cannotStart(ctx, err)
 		}
 		a.rep.throttle(m.BandwidthMbps)
 	case agentpb.Desired_DESIRED_PAUSE:
@@ -100,6 +102,31 @@ func (a *session) handshake(ctx context.Context) (wait time.Duration, done bool,
 		return 0, true, a.disconnect()
 	}
 	return wait, false, nil
+}
+
+// cannotStart returns what only the operator can change: whoever waits for that must not hold the disks meanwhile.
+func (a *session) cannotStart(ctx context.Context, err error) error {
+	a.rep.failure = err
+	switch fault.KindOf(err) {
+	case fault.Conflict, fault.Unsupported, fault.Denied, fault.Invalid:
+		a.lastWord(ctx)
+		return errors.Join(err, a.writeStatus())
+	}
+	a.cfg.Log.Error("replication cannot start; trying again at the next handshake", "error", err)
+	return nil
+}
+
+// lastWord tells the service why the agent ends.
+func (a *session) lastWord(ctx context.Context) {
+	call, cancel := context.WithTimeout(ctx, lastWordTimeout)
+	defer cancel()
+	if _, err := a.client.Handshake(call, a.report()); err != nil {
+		a.note(fromConnect("handshake with "+a.cfg.Endpoint, err))
+	}
+}
+
+func (a *session) report() *agentpb.HandshakeRequest {
+	return &agentpb.HandshakeRequest{SourceServerId: a.id.ServerID, Progress: a.rep.progress(), AttemptId: a.attempt, AgentTimeNs: time.Now().UnixNano()}
 }
 
 // note logs a handshake's failure once, and its recovery.

@@ -49,7 +49,11 @@ func unseen(v view) string {
 	if v.rec.LastSeenAt.IsZero() {
 		return "the agent has never been seen"
 	}
-	return "the agent was last seen at " + v.rec.LastSeenAt.Format(time.RFC3339)
+	raw := "the agent was last seen at " + v.rec.LastSeenAt.Format(time.RFC3339)
+	if told := v.agent.report.LastError; told != "" {
+		raw += "; it said: " + told
+	}
+	return raw
 }
 
 func (e *Engine) fail(ctx context.Context, a *actor, v view, step state.StepName, raw string) (time.Duration, error) {
