@@ -126,7 +126,7 @@ func (se *session) take(id string, hello wire.Hello) error {
 		r.mu.Unlock()
 		return errDetached(id)
 	}
-	if err := j.MatchDisks(hello.Disks); err != nil {
+	if err := match(j, hello.Disks); err != nil {
 		r.mu.Unlock()
 		return err
 	}

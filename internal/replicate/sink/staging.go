@@ -129,7 +129,7 @@ func (s *Server) CreateStaging(_ context.Context, serverID string, disks []Stagi
 // reuse looks for a journal of the same disks.
 func (s *Server) reuse(r *replica, disks []wire.Disk) (bool, error) {
 	if j := r.journal(); j != nil {
-		return true, j.MatchDisks(disks)
+		return true, match(j, disks)
 	}
 	j, err := journal.Open(s.fs, s.dir(r.id), s.c.Journal)
 	if fault.Is(err, fault.NotFound) {
@@ -138,8 +138,17 @@ func (s *Server) reuse(r *replica, disks []wire.Disk) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	err = errors.Join(j.MatchDisks(disks), j.Close())
+	err = errors.Join(match(j, disks), j.Close())
 	return err == nil, err
+}
+
+// match tells whether a journal was made for these disks, and what to do when it was not.
+func match(j *journal.Journal, disks []wire.Disk) error {
+	if err := j.MatchDisks(disks); err != nil {
+		return fault.New(fault.KindOf(err), "sink: staging", "%w", err).
+			WithHint("run the agent with the disks it had before, or stop replication and start it again, which deletes what was replicated and copies all disks anew")
+	}
+	return nil
 }
 
 // room keeps the reserve free: whatever else lives on that file system must still be able to write.
