@@ -7,6 +7,7 @@ package fault
 import (
 	"errors"
 	"fmt"
+	"strings"
 )
 
 // Kind is the class of an error. The list is closed.
@@ -65,8 +66,8 @@ func (e *Error) Error() string {
 		}
 		s += e.Err.Error()
 	}
-	if e.Hint != "" {
-		s += " (" + e.Hint + ")"
+	if hint := " (" + e.Hint + ")"; e.Hint != "" && !strings.HasSuffix(s, hint) { // the cause may have come over a wire, hint and all
+		s += hint
 	}
 	return s
 }
