@@ -34,7 +34,7 @@ func (i instant) choice() (operator.Choice, error) {
 	if i.At != "" {
 		t, err := time.Parse(time.RFC3339Nano, i.At)
 		if err != nil {
-			return c, fault.New(fault.Invalid, "--at", "%w", err).WithHint("as 2026-01-02T03:04:05.678Z")
+			return c, fault.New(fault.Invalid, "--at", "%q is no instant", i.At).WithHint("it looks like 2026-01-02T03:04:05.678Z")
 		}
 		c.At = t
 	}

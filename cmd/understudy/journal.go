@@ -19,6 +19,9 @@ type journalVerifyCmd struct {
 
 func (c *journalVerifyCmd) Run(ctx context.Context) error {
 	r, err := journal.Verify(ctx, vfs.OS, c.Dir)
+	if fault.Is(err, fault.NotFound) {
+		return fault.New(fault.NotFound, "journal verify", "there is no journal in %s", c.Dir).WithHint("journals are DATA-DIR/journals/s-...")
+	}
 	if err != nil {
 		return err
 	}

@@ -70,8 +70,11 @@ func Run(ctx context.Context, c Config) (err error) {
 		return fault.New(fault.Invalid, "--data-dir", "%w", err)
 	}
 	lock, err := vfs.OS.Lock(filepath.Join(c.DataDir, "lock"))
+	if fault.Is(err, fault.Conflict) {
+		return fault.New(fault.Conflict, "--data-dir", "%s is in use by another process", c.DataDir).WithHint("one server runs per data directory")
+	}
 	if err != nil {
-		return fault.New(fault.Conflict, "--data-dir", "%s is in use by another process: %w", c.DataDir, err)
+		return fault.New(fault.Invalid, "--data-dir", "%w", err)
 	}
 	defer func() { err = errors.Join(err, lock.Close()) }()
 
