@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"net/url"
 	"os"
@@ -126,6 +127,9 @@ func bootDisk() blockdev.Dev {
 
 // fromConnect turns a Connect error into a fault.
 func fromConnect(op string, err error) error {
+	if f, ok := errors.AsType[*fault.Error](err); ok {
+		return fault.Wrap(op, f) // it was never sent
+	}
 	kinds := map[connect.Code]fault.Kind{
 		connect.CodeInvalidArgument: fault.Invalid, connect.CodeNotFound: fault.NotFound, connect.CodeAlreadyExists: fault.Conflict,
 		connect.CodeFailedPrecondition: fault.Conflict, connect.CodeAborted: fault.Conflict, connect.CodePermissionDenied: fault.Denied,
