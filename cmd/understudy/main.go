@@ -53,7 +53,11 @@ func main() {
 	defer stop()
 	parsed.BindTo(ctx, (*context.Context)(nil))
 	err = parsed.Run(log)
-	if err != nil && !errors.Is(err, context.Canceled) {
+	if err != nil && errors.Is(err, context.Canceled) && ctx.Err() != nil {
+		fmt.Fprintln(os.Stderr, "understudy: interrupted")
+		os.Exit(exitInterrupted) //nolint:gocritic // the signal handler goes with the process
+	}
+	if err != nil {
 		fmt.Fprintf(os.Stderr, "understudy: %v\n", err)
 		os.Exit(exitCode(err)) //nolint:gocritic // the signal handler goes with the process
 	}
@@ -78,6 +82,8 @@ const (
 	exitTransient = 6
 	exitCorrupt   = 7
 	exitBug       = 70
+	// exitInterrupted is what shells make of an interrupt: what was asked for was not done.
+	exitInterrupted = 130
 )
 
 func exitCode(err error) int {

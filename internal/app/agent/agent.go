@@ -84,6 +84,9 @@ func Run(ctx context.Context, c Config) (err error) {
 	defer func() { err = errors.Join(err, disks.close()) }()
 
 	id, err := enrol(ctx, c, disks)
+	if ctx.Err() != nil {
+		return nil
+	}
 	if err != nil {
 		return err
 	}

@@ -105,10 +105,10 @@ func copyVolume(ctx context.Context, disk *nbd.Client, f *os.File, progress Prog
 			progress(done.Add(n), size)
 		}
 	}
-	g, ctx := errgroup.WithContext(ctx)
+	g, each := errgroup.WithContext(ctx)
 	g.SetLimit(exportInFlight)
-	for off := int64(0); off < size && ctx.Err() == nil; {
-		extents, err := disk.Extents(ctx, off, min(extentSpan, size-off))
+	for off := int64(0); off < size && each.Err() == nil; {
+		extents, err := disk.Extents(each, off, min(extentSpan, size-off))
 		if err != nil {
 			_ = g.Wait() // the cause is err; the copies only end
 			return err
@@ -117,12 +117,15 @@ func copyVolume(ctx context.Context, disk *nbd.Client, f *os.File, progress Prog
 			if e.Hole {
 				report(e.Length)
 			} else {
-				copyRange(ctx, g, disk, f, off, e.Length, report)
+				copyRange(each, g, disk, f, off, e.Length, report)
 			}
 			off += e.Length
 		}
 	}
-	return g.Wait()
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	return ctx.Err() // which may have ended the loop while no read was there to fail
 }
 
 func copyRange(ctx context.Context, g *errgroup.Group, disk *nbd.Client, f *os.File, off, length int64, report func(int64)) {
