@@ -136,7 +136,7 @@ func request(identity string, csr []byte) *agentpb.RegisterRequest {
 func requireKind(t *testing.T, k fault.Kind, err error) {
 	t.Helper()
 	require.Error(t, err)
-	require.Equal(t, k, fault.KindOf(Fault("test", err)), "%v", err)
+	require.Equal(t, k, fault.KindOf(agentpb.Fault("test", err)), "%v", err)
 }
 
 func TestRegister(t *testing.T) {
@@ -264,7 +264,6 @@ func TestFaultOfAFailedCall(t *testing.T) {
 	p.url = "https://127.0.0.1:1"
 	_, err := p.client(t, nil, nil, true).Register(t.Context(), &agentpb.RegisterRequest{})
 	requireKind(t, fault.Transient, err)
-	require.NoError(t, Fault("test", nil))
 	big := request("m", make([]byte, 2*maxMessage))
 	_, err = c.Register(t.Context(), big)
 	require.Error(t, err)

@@ -9,19 +9,16 @@ import (
 
 	"connectrpc.com/connect"
 
+	"github.com/understudy-dr/understudy/internal/agentapi/agentpb"
 	"github.com/understudy-dr/understudy/internal/agentapi/agentpb/agentpbconnect"
 	"github.com/understudy-dr/understudy/internal/control/replication"
 	"github.com/understudy-dr/understudy/internal/control/servers"
-	"github.com/understudy-dr/understudy/internal/fault"
 	"github.com/understudy-dr/understudy/internal/pki"
 	"github.com/understudy-dr/understudy/internal/state"
 )
 
 // maxMessage bounds what an agent may send; the largest registrations are some hundred kilobytes.
 const maxMessage = 1 << 20
-
-// FaultHeader carries the fault kind of an error to the agent.
-const FaultHeader = "Understudy-Fault"
 
 // Servers is what registration asks of the domain.
 type Servers interface {
@@ -74,48 +71,11 @@ type service struct {
 	Config
 }
 
-var codes = map[fault.Kind]connect.Code{
-	fault.Invalid:     connect.CodeInvalidArgument,
-	fault.NotFound:    connect.CodeNotFound,
-	fault.Conflict:    connect.CodeFailedPrecondition,
-	fault.Denied:      connect.CodePermissionDenied,
-	fault.Unsupported: connect.CodeUnimplemented,
-	fault.OutOfSpace:  connect.CodeResourceExhausted,
-	fault.Transient:   connect.CodeUnavailable,
-	fault.Fenced:      connect.CodeAborted,
-}
-
-// answer turns an error into what the agent gets. Errors without a code are ours and tell nothing.
+// answer turns an error into what the agent gets. Errors that cannot be told are ours and tell nothing.
 func (s *service) answer(op string, err error) error {
-	kind := fault.KindOf(err)
-	code, ok := codes[kind]
-	if !ok {
-		s.Log.Error("agent request failed", "op", op, "error", err)
-		kind, code, err = fault.Unknown, connect.CodeInternal, errors.New("internal error; see the control plane's log")
+	if refusal, ok := agentpb.Refusal(err); ok {
+		return refusal
 	}
-	out := connect.NewError(code, err)
-	out.Meta().Set(FaultHeader, kind.String())
-	return out
-}
-
-// Fault is the classified error that a call of the generated client returned: the inverse of what the
-// handler does. A call that did not reach the handler is fault.Transient.
-func Fault(op string, err error) error {
-	if err == nil {
-		return nil
-	}
-	ce, ok := errors.AsType[*connect.Error](err)
-	if !ok {
-		return fault.New(fault.Transient, op, "%w", err)
-	}
-	kind := fault.ParseKind(ce.Meta().Get(FaultHeader))
-	if kind == fault.Unknown {
-		switch ce.Code() {
-		case connect.CodeUnavailable, connect.CodeDeadlineExceeded, connect.CodeCanceled:
-			kind = fault.Transient
-		case connect.CodeUnauthenticated, connect.CodePermissionDenied:
-			kind = fault.Denied
-		}
-	}
-	return fault.New(kind, op, "%s", ce.Message())
+	s.Log.Error("agent request failed", "op", op, "error", err)
+	return connect.NewError(connect.CodeInternal, errors.New("internal error; see the control plane's log"))
 }

@@ -1,3 +1,4 @@
-// Package agentpb holds the messages of the agent service, generated from agent.proto. internal/agentapi
-// serves them and the agent sends them.
+// Package agentpb is what the agent and the control plane have in common: the messages of the agent
+// service, generated from agent.proto, and how a classified error travels. internal/agentapi and
+// internal/app/agent import it.
 package agentpb

@@ -7,7 +7,6 @@ import (
 	"net/url"
 	"os"
 
-	"connectrpc.com/connect"
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/credentials"
@@ -80,7 +79,7 @@ func register(ctx context.Context, c Config, disks []disk) (*identity, error) {
 	client := agentpbconnect.NewAgentServiceClient(&http.Client{Transport: signed}, c.Endpoint)
 	m, err := client.Register(ctx, req)
 	if err != nil {
-		return nil, fromConnect("agent: register at "+c.Endpoint, err)
+		return nil, called("agent: register at "+c.Endpoint, err)
 	}
 	if len(m.CaPem) > 0 {
 		ca = m.CaPem
@@ -125,24 +124,11 @@ func bootDisk() blockdev.Dev {
 	return dev
 }
 
-// fromConnect turns a Connect error into a fault.
-func fromConnect(op string, err error) error {
-	if f, ok := errors.AsType[*fault.Error](err); ok {
-		return fault.Wrap(op, f) // it was never sent
+// called classifies what a call of the control plane returned.
+func called(op string, err error) error {
+	err = agentpb.Fault(op, err)
+	if f, ok := errors.AsType[*fault.Error](err); ok && f.Kind == fault.Transient && fault.HintOf(f) == "" {
+		return f.WithHint("is the server running, and does --ca-cert name its DATA-DIR/pki/ca.pem?")
 	}
-	kinds := map[connect.Code]fault.Kind{
-		connect.CodeInvalidArgument: fault.Invalid, connect.CodeNotFound: fault.NotFound, connect.CodeAlreadyExists: fault.Conflict,
-		connect.CodeFailedPrecondition: fault.Conflict, connect.CodeAborted: fault.Conflict, connect.CodePermissionDenied: fault.Denied,
-		connect.CodeUnauthenticated: fault.Denied, connect.CodeUnimplemented: fault.Unsupported,
-		connect.CodeUnavailable: fault.Transient, connect.CodeDeadlineExceeded: fault.Transient, connect.CodeResourceExhausted: fault.Transient,
-	}
-	kind, ok := kinds[connect.CodeOf(err)]
-	if !ok {
-		kind = fault.Transient
-	}
-	e := fault.New(kind, op, "%w", err)
-	if kind == fault.Transient {
-		return e.WithHint("is the server running, and does --ca-cert name its DATA-DIR/pki/ca.pem?")
-	}
-	return e
+	return err
 }

@@ -79,7 +79,7 @@ func (a *session) handshake(ctx context.Context) (wait time.Duration, done bool,
 	m, err := a.client.Handshake(call, a.report())
 	if err != nil {
 		// Replication goes on: the data path does not need the control plane.
-		a.note(fromConnect("handshake with "+a.cfg.Endpoint, err))
+		a.note(called("handshake with "+a.cfg.Endpoint, err))
 		return handshakeRetry, false, nil
 	}
 	a.note(nil)
@@ -121,7 +121,7 @@ func (a *session) lastWord(ctx context.Context) {
 	call, cancel := context.WithTimeout(ctx, lastWordTimeout)
 	defer cancel()
 	if _, err := a.client.Handshake(call, a.report()); err != nil {
-		a.note(fromConnect("handshake with "+a.cfg.Endpoint, err))
+		a.note(called("handshake with "+a.cfg.Endpoint, err))
 	}
 }
 
