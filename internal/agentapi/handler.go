@@ -22,13 +22,13 @@ const maxMessage = 1 << 20
 
 // Servers is what registration asks of the domain.
 type Servers interface {
-	Register(ctx context.Context, s state.Scope, r servers.Registration) (servers.Registered, error)
+	Register(ctx context.Context, s state.Scope, r servers.Registration) (state.Server, error)
 	Get(ctx context.Context, s state.Scope, id string) (state.Server, error)
 }
 
 // Replication is what handshakes ask of the domain.
 type Replication interface {
-	Registered(ctx context.Context, v state.Server, disksChanged bool) error
+	Registered(ctx context.Context, v state.Server) error
 	Handshake(ctx context.Context, s state.Scope, id string, r replication.Report) (replication.Command, error)
 }
 

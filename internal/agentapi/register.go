@@ -23,12 +23,11 @@ func (s *service) Register(ctx context.Context, r *agentpb.RegisterRequest) (*ag
 		return nil, s.answer(op, err)
 	}
 	scope := state.Scope{Account: account, Service: state.Service(r.GetService())}
-	done, err := s.Servers.Register(ctx, scope, registration(r))
+	v, err := s.Servers.Register(ctx, scope, registration(r))
 	if err != nil {
 		return nil, s.answer(op, err)
 	}
-	v := done.Server
-	if err := s.Replication.Registered(ctx, v, done.DisksChanged); err != nil {
+	if err := s.Replication.Registered(ctx, v); err != nil {
 		return nil, s.answer(op, err)
 	}
 	cert, err := s.Authority.SignAgent(r.GetCsrPem(), pki.ID{Account: account, Service: string(scope.Service), Server: v.ID})

@@ -3,6 +3,7 @@ package replication
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/understudy-dr/understudy/internal/control"
@@ -152,9 +153,8 @@ func (a *actor) changed() {
 	}
 }
 
-// Registered tells the engine of a server whose agent has registered, the first time or again. disks
-// tells that the agent offers other disks than before.
-func (e *Engine) Registered(ctx context.Context, v state.Server, disks bool) error {
+// Registered tells the engine of a server whose agent has registered, the first time or again.
+func (e *Engine) Registered(ctx context.Context, v state.Server) error {
 	const op = "replication: registered"
 	a, err := e.in(ctx, v.Scope, v.ID)
 	if err != nil {
@@ -164,7 +164,9 @@ func (e *Engine) Registered(ctx context.Context, v state.Server, disks bool) err
 	defer a.mu.Unlock()
 	e.queue.add(v.ID)
 	rec := a.current()
-	if rec.State != state.Disconnected && !disks {
+	// Against the record and not against what the agent said before: that may have been stored by a process
+	// that ended before it came here.
+	if rec.State != state.Disconnected && sameDisks(rec, v) {
 		return nil
 	}
 	now := time.Now().UTC()
@@ -178,4 +180,11 @@ func (e *Engine) Registered(ctx context.Context, v state.Server, disks bool) err
 	a.served = false
 	a.changed()
 	return nil
+}
+
+// sameDisks tells whether a record is about the disks that a server has now.
+func sameDisks(rec state.Replication, v state.Server) bool {
+	return slices.EqualFunc(rec.Disks, sizes(v), func(a, b state.DiskProgress) bool {
+		return a.DeviceName == b.DeviceName && a.Total == b.Total
+	})
 }

@@ -174,7 +174,7 @@ func TestReinstalledAfterDisconnect(t *testing.T) {
 		require.NoError(t, w.engine.Disconnect(t.Context(), w.scope, w.v.ID))
 		again := w.register("machine", false)
 		require.Equal(t, w.v.ID, again.ID)
-		require.NoError(t, w.engine.Registered(t.Context(), again, false))
+		require.NoError(t, w.engine.Registered(t.Context(), again))
 		i := w.until(state.Continuous, time.Minute)
 		require.EqualValues(t, 1<<30, i.Disks[0].Total)
 		require.Equal(t, state.ReadyForTest, w.lifecycle())
@@ -184,23 +184,43 @@ func TestReinstalledAfterDisconnect(t *testing.T) {
 func TestReinstalledWithOtherDisks(t *testing.T) {
 	in(t, state.DRS, func(t *testing.T, w *world) {
 		first := w.until(state.Continuous, time.Minute)
-		require.NoError(t, w.engine.Registered(t.Context(), w.v, false))
+		require.NoError(t, w.engine.Registered(t.Context(), w.v))
 		require.Equal(t, first.Attempt.ID, w.info().Attempt.ID, "the same machine with the same disks goes on")
-		done, err := servers.New(w.store).Register(t.Context(), w.scope, servers.Registration{Identity: "machine",
-			Agent: state.Agent{WireVersions: []uint32{1}}, Devices: []servers.Device{{Name: "/dev/vda", Bytes: 1 << 30, Boot: true}, {Name: "/dev/vdb", Bytes: 1 << 31}}})
+		done, err := servers.New(w.store).Register(t.Context(), w.scope, otherDisks())
 		require.NoError(t, err)
-		require.True(t, done.DisksChanged)
-		require.NoError(t, w.engine.Registered(t.Context(), done.Server, true))
+		require.NoError(t, w.engine.Registered(t.Context(), done))
 		require.Equal(t, state.Initiating, w.info().State)
 		i := w.until(state.Continuous, time.Minute)
 		require.Len(t, i.Disks, 2)
 	})
 }
 
+func otherDisks() servers.Registration {
+	return servers.Registration{Identity: "machine", Agent: state.Agent{WireVersions: []uint32{1}},
+		Devices: []servers.Device{{Name: "/dev/vda", Bytes: 1 << 30, Boot: true}, {Name: "/dev/vdb", Bytes: 1 << 31}}}
+}
+
+// The server's record and its replication are stored one after the other; a process may end between.
+func TestOtherDisksAreNotForgottenInACrash(t *testing.T) {
+	in(t, state.DRS, func(t *testing.T, w *world) {
+		w.until(state.Continuous, time.Minute)
+		_, err := servers.New(w.store).Register(t.Context(), w.scope, otherDisks())
+		require.NoError(t, err)
+		w.restart()
+		w.until(state.Continuous, 2*time.Minute)
+
+		again, err := servers.New(w.store).Register(t.Context(), w.scope, otherDisks()) // the agent got no answer
+		require.NoError(t, err)
+		require.NoError(t, w.engine.Registered(t.Context(), again))
+		require.Equal(t, state.Initiating, w.info().State)
+		require.Len(t, w.until(state.Continuous, time.Minute).Disks, 2)
+	})
+}
+
 func TestRegisteredStopped(t *testing.T) {
 	in(t, state.MGN, func(t *testing.T, w *world) {
 		v := w.register("another", true)
-		require.NoError(t, w.engine.Registered(t.Context(), v, false))
+		require.NoError(t, w.engine.Registered(t.Context(), v))
 		a := startAgent(w, v.ID)
 		defer a.halt()
 		wait(time.Minute)
@@ -222,7 +242,7 @@ func TestOneSlowServerDelaysNoOther(t *testing.T) {
 		var others []state.Server
 		for n := range 50 {
 			v := w.register(string(rune('A'+n)), false)
-			require.NoError(t, w.engine.Registered(t.Context(), v, false))
+			require.NoError(t, w.engine.Registered(t.Context(), v))
 			a := startAgent(w, v.ID)
 			defer a.halt()
 			others = append(others, v)

@@ -265,7 +265,7 @@ func (w *world) register(identity string, stopped bool) state.Server {
 		Devices: []servers.Device{{Name: "/dev/vda", Bytes: 1 << 30, Boot: true}},
 	})
 	require.NoError(w.t, err)
-	return done.Server
+	return done
 }
 
 // serve starts a control plane process over what the last one left.

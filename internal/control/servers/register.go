@@ -43,19 +43,12 @@ type Device struct {
 	Boot  bool
 }
 
-// Registered is a server after its registration.
-type Registered struct {
-	Server state.Server
-	// DisksChanged: the agent offers other disks, or other sizes, than before.
-	DisksChanged bool
-}
-
 // Register adds the machine as a source server, or updates what is known of it: the same identity is the
 // same server. A new server takes the template's values and its replication record is made with it.
-func (v *Servers) Register(ctx context.Context, s state.Scope, r Registration) (out Registered, err error) {
+func (v *Servers) Register(ctx context.Context, s state.Scope, r Registration) (out state.Server, err error) {
 	const op = "servers: register"
 	if err := r.check(s); err != nil {
-		return Registered{}, fault.Wrap(op, err)
+		return state.Server{}, fault.Wrap(op, err)
 	}
 	now := time.Now().UTC()
 	err = v.store.Update(ctx, func(tx state.Tx) error {
@@ -65,14 +58,14 @@ func (v *Servers) Register(ctx context.Context, s state.Scope, r Registration) (
 		have, err := tx.ServerByIdentity(ctx, s, r.identity())
 		switch {
 		case fault.Is(err, fault.NotFound):
-			out.Server, err = add(ctx, tx, s, r, now)
+			out, err = add(ctx, tx, s, r, now)
 			return err
 		case err != nil:
 			return err
 		}
-		out.Server = have
-		out.DisksChanged = r.describe(&out.Server, now)
-		return tx.PutServer(ctx, out.Server)
+		out = have
+		r.describe(&out, now)
+		return tx.PutServer(ctx, out)
 	})
 	return out, fault.Wrap(op, err)
 }
@@ -117,15 +110,13 @@ func add(ctx context.Context, tx state.Tx, s state.Scope, r Registration, now ti
 	return v, tx.PutReplication(ctx, replication.NewRecord(v, r.NoReplication, now))
 }
 
-// describe takes over what the agent says of the machine and reports whether its disks differ.
-func (r Registration) describe(v *state.Server, now time.Time) (disksChanged bool) {
+// describe takes over what the agent says of the machine.
+func (r Registration) describe(v *state.Server, now time.Time) {
 	v.Agent, v.Properties = r.Agent, r.Properties
 	v.Properties.UpdatedAt = now
-	before := slices.Clone(v.Disks)
 	v.Disks = assign(v.Disks, r.Devices)
 	v.Config.Disks = configure(v.Config.Disks, v.Replicated())
 	v.Archived = false // whoever installs the agent again wants the server back
-	return !slices.Equal(before, v.Disks)
 }
 
 // assign gives every device its index: the one it had, or one that no disk of this server ever had.

@@ -78,26 +78,25 @@ func TestRegistrationIsIdempotent(t *testing.T) {
 	r.Tags = map[string]string{"a": "1"}
 	first, err := v.Register(t.Context(), mgn, r)
 	require.NoError(t, err)
-	require.Regexp(t, `^s-[0-9a-f]{17}$`, first.Server.ID)
-	require.Equal(t, state.NotReady, first.Server.LifeCycle.State)
+	require.Regexp(t, `^s-[0-9a-f]{17}$`, first.ID)
+	require.Equal(t, state.NotReady, first.LifeCycle.State)
 	r.Tags = map[string]string{"a": "2"}
 	r.Agent.Version = "2"
 	again, err := v.Register(t.Context(), mgn, r)
 	require.NoError(t, err)
-	require.Equal(t, first.Server.ID, again.Server.ID)
-	require.False(t, again.DisksChanged)
-	require.Equal(t, "2", again.Server.Agent.Version)
-	require.Equal(t, "1", again.Server.Tags["a"], "tags are given when a server is new")
+	require.Equal(t, first.ID, again.ID)
+	require.Equal(t, "2", again.Agent.Version)
+	require.Equal(t, "1", again.Tags["a"], "tags are given when a server is new")
 	elsewhere, err := v.Register(t.Context(), drs, r)
 	require.NoError(t, err)
-	require.NotEqual(t, first.Server.ID, elsewhere.Server.ID, "a server belongs to an account and a service")
+	require.NotEqual(t, first.ID, elsewhere.ID, "a server belongs to an account and a service")
 	clone := r
 	clone.UserProvidedID = "clone"
 	other, err := v.Register(t.Context(), mgn, clone)
 	require.NoError(t, err)
-	require.NotEqual(t, first.Server.ID, other.Server.ID)
+	require.NotEqual(t, first.ID, other.ID)
 	require.NoError(t, s.View(t.Context(), func(tx state.Reader) error {
-		rec, err := tx.Replication(t.Context(), first.Server.ID)
+		rec, err := tx.Replication(t.Context(), first.ID)
 		require.Equal(t, state.Initiating, rec.State)
 		require.Len(t, rec.Disks, 2)
 		return err
@@ -112,7 +111,7 @@ func TestConcurrentRegistrationsMakeOneServer(t *testing.T) {
 	for i := range ids {
 		wg.Go(func() {
 			got, err := v.Register(t.Context(), drs, machine("/dev/vda"))
-			ids[i], errs[i] = got.Server.ID, err
+			ids[i], errs[i] = got.ID, err
 		})
 	}
 	wg.Wait()
@@ -133,24 +132,23 @@ func TestDiskIndexesLast(t *testing.T) {
 	}
 	got, err := v.Register(t.Context(), drs, machine("a", "b", "c"))
 	require.NoError(t, err)
-	require.Equal(t, map[string]uint32{"a": 0, "b": 1, "c": 2}, index(got.Server))
+	require.Equal(t, map[string]uint32{"a": 0, "b": 1, "c": 2}, index(got))
 	iops := []state.DiskConfig{{DeviceName: "b", StagingDiskType: "GP3", IOPS: 4000}}
-	_, err = v.UpdateConfig(t.Context(), drs, got.Server.ID, control.ConfigPatch{Disks: &iops})
+	_, err = v.UpdateConfig(t.Context(), drs, got.ID, control.ConfigPatch{Disks: &iops})
 	require.NoError(t, err)
 	got, err = v.Register(t.Context(), drs, machine("c", "b"))
 	require.NoError(t, err)
-	require.True(t, got.DisksChanged)
-	require.Equal(t, map[string]uint32{"b": 1, "c": 2}, index(got.Server))
-	require.Len(t, got.Server.Config.Disks, 2)
-	require.EqualValues(t, 4000, got.Server.Config.Disks[0].IOPS, "the configuration of a disk that stays is kept")
+	require.Equal(t, map[string]uint32{"b": 1, "c": 2}, index(got))
+	require.Len(t, got.Config.Disks, 2)
+	require.EqualValues(t, 4000, got.Config.Disks[0].IOPS, "the configuration of a disk that stays is kept")
 	got, err = v.Register(t.Context(), drs, machine("d", "a", "b"))
 	require.NoError(t, err)
-	require.Equal(t, map[string]uint32{"a": 0, "b": 1, "d": 3}, index(got.Server), "an index is never given to another disk")
+	require.Equal(t, map[string]uint32{"a": 0, "b": 1, "d": 3}, index(got), "an index is never given to another disk")
 	bigger := machine("d", "a", "b")
 	bigger.Devices[0].Bytes++
 	got, err = v.Register(t.Context(), drs, bigger)
 	require.NoError(t, err)
-	require.True(t, got.DisksChanged)
+	require.EqualValues(t, 1<<30+1, got.Replicated()[2].Bytes)
 }
 
 func TestConfigurationIsACopyOfTheTemplate(t *testing.T) {
@@ -162,18 +160,18 @@ func TestConfigurationIsACopyOfTheTemplate(t *testing.T) {
 	limit := int64(77)
 	_, err = templates.New(s).Update(t.Context(), drs, ts[0].ID, control.ConfigPatch{BandwidthMbps: &limit})
 	require.NoError(t, err)
-	after, err := v.Get(t.Context(), drs, got.Server.ID)
+	after, err := v.Get(t.Context(), drs, got.ID)
 	require.NoError(t, err)
 	require.Zero(t, after.Config.BandwidthMbps)
 	require.Equal(t, templates.DefaultPITPolicy(), after.Config.PITPolicy)
-	require.Equal(t, "Data Replication Configuration for Source Server "+got.Server.ID, after.Config.Name)
+	require.Equal(t, "Data Replication Configuration for Source Server "+got.ID, after.Config.Name)
 	mine := int64(5)
-	after, err = v.UpdateConfig(t.Context(), drs, got.Server.ID, control.ConfigPatch{BandwidthMbps: &mine})
+	after, err = v.UpdateConfig(t.Context(), drs, got.ID, control.ConfigPatch{BandwidthMbps: &mine})
 	require.NoError(t, err)
 	require.EqualValues(t, 5, after.Config.BandwidthMbps)
 	require.Equal(t, templates.DefaultPITPolicy(), after.Config.PITPolicy, "absent members keep their value")
 	unknown := []state.DiskConfig{{DeviceName: "zz"}}
-	_, err = v.UpdateConfig(t.Context(), drs, got.Server.ID, control.ConfigPatch{Disks: &unknown})
+	_, err = v.UpdateConfig(t.Context(), drs, got.ID, control.ConfigPatch{Disks: &unknown})
 	requireKind(t, fault.Invalid, err)
 }
 
@@ -205,7 +203,7 @@ func TestTagsAndArchive(t *testing.T) {
 	v, _ := ready(t)
 	got, err := v.Register(t.Context(), mgn, machine("a"))
 	require.NoError(t, err)
-	id := got.Server.ID
+	id := got.ID
 	require.NoError(t, v.Tag(t.Context(), mgn, id, map[string]string{"a": "1", "b": "2"}))
 	require.NoError(t, v.Untag(t.Context(), mgn, id, []string{"a", "none"}))
 	x, err := v.Get(t.Context(), mgn, id)
@@ -220,7 +218,7 @@ func TestChangeLifeCycle(t *testing.T) {
 	v, s := ready(t)
 	got, err := v.Register(t.Context(), mgn, machine("a"))
 	require.NoError(t, err)
-	id := got.Server.ID
+	id := got.ID
 	put := func(l state.LifeCycleState, launchable bool) {
 		require.NoError(t, s.Update(t.Context(), func(tx state.Tx) error {
 			x, err := tx.Server(t.Context(), mgn, id)
