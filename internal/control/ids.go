@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"maps"
+	"unicode/utf8"
 
 	"github.com/understudy-dr/understudy/internal/fault"
 	"github.com/understudy-dr/understudy/internal/state"
@@ -18,8 +19,8 @@ func NewID(prefix string) string {
 
 // Limits of tags, as in the AWS APIs.
 const (
-	maxTags     = 50
-	maxTagBytes = 256
+	maxTags      = 50
+	maxTagLength = 256 // characters
 )
 
 // AddTags is have with more added and overwritten.
@@ -30,8 +31,8 @@ func AddTags(have, more map[string]string) (map[string]string, error) {
 		out = map[string]string{}
 	}
 	for k, v := range more {
-		if k == "" || len(k) > maxTagBytes || len(v) > maxTagBytes {
-			return nil, fault.New(fault.Invalid, op, "%w", &FieldError{[]Field{{"tags", "a key has 1 and a value 0 to 256 bytes"}}})
+		if k == "" || utf8.RuneCountInString(k) > maxTagLength || utf8.RuneCountInString(v) > maxTagLength {
+			return nil, fault.New(fault.Invalid, op, "%w", &FieldError{[]Field{{"tags", "a key has 1 and a value 0 to 256 characters"}}})
 		}
 		out[k] = v
 	}
@@ -50,6 +51,9 @@ func RemoveTags(have map[string]string, keys []string) map[string]string {
 	return out
 }
 
+// CustomEncryption is the ebsEncryption that comes with a key of the user's own.
+const CustomEncryption = "CUSTOM"
+
 // Apply changes the members of c that p names, disks aside: which disks there are is not the caller's
 // choice.
 func (p ConfigPatch) Apply(c *state.ReplicationConfig) {
@@ -60,6 +64,9 @@ func (p ConfigPatch) Apply(c *state.ReplicationConfig) {
 	set(&c.UseDedicatedServer, p.UseDedicatedServer)
 	set(&c.LargeStagingDiskType, p.LargeStagingDiskType)
 	set(&c.EBSEncryption, p.EBSEncryption)
+	if p.EBSEncryption != nil && *p.EBSEncryption != CustomEncryption {
+		c.EBSEncryptionKeyARN = "" // clients cannot send an empty one
+	}
 	set(&c.EBSEncryptionKeyARN, p.EBSEncryptionKeyARN)
 	set(&c.BandwidthMbps, p.BandwidthMbps)
 	set(&c.DataPlaneRouting, p.DataPlaneRouting)

@@ -3,6 +3,7 @@
 package servers
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"time"
@@ -160,6 +161,9 @@ func updateDisks(have, want []state.DiskConfig) error {
 		w.Boot = have[i].Boot
 		if w.StagingDiskType == "" {
 			w.StagingDiskType = have[i].StagingDiskType
+		}
+		if w.StagingDiskType == have[i].StagingDiskType { // another type has speeds of its own
+			w.IOPS, w.Throughput = cmp.Or(w.IOPS, have[i].IOPS), cmp.Or(w.Throughput, have[i].Throughput)
 		}
 		have[i] = w
 	}

@@ -12,7 +12,6 @@ import (
 // Values with a meaning here; the rest of the members say nothing about one's own hardware and are kept
 // for the clients that read them back.
 const (
-	customEncryption = "CUSTOM"
 	// NoSubnet stands for the staging area where the API demands a subnet.
 	NoSubnet = "subnet-00000000000000000"
 	// maxMGNBandwidth is the API's limit in Mbit/s.
@@ -64,9 +63,9 @@ func Validate(service state.Service, c state.ReplicationConfig) error {
 		add("stagingAreaSubnetId", "is required")
 	}
 	switch {
-	case c.EBSEncryption == customEncryption && c.EBSEncryptionKeyARN == "":
+	case c.EBSEncryption == control.CustomEncryption && c.EBSEncryptionKeyARN == "":
 		add("ebsEncryptionKeyArn", "is required with ebsEncryption CUSTOM")
-	case c.EBSEncryption != customEncryption && c.EBSEncryptionKeyARN != "":
+	case c.EBSEncryption != control.CustomEncryption && c.EBSEncryptionKeyARN != "":
 		add("ebsEncryptionKeyArn", "needs ebsEncryption CUSTOM")
 	}
 	if c.BandwidthMbps < 0 || service == state.MGN && c.BandwidthMbps > maxMGNBandwidth {

@@ -4,7 +4,7 @@ package templates
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -42,7 +42,7 @@ func (t *Templates) Create(ctx context.Context, s state.Scope, patch control.Con
 		}
 		if len(have) > 0 {
 			return fault.New(fault.Conflict, op, "%w", &control.ResourceError{
-				Type: control.RCT, ID: have[0].ID, Err: errors.Join(errors.New("is the one template of this account"), control.ErrQuota)})
+				Type: control.RCT, ID: have[0].ID, Err: fmt.Errorf("is the one template of this account: %w", control.ErrQuota)})
 		}
 		return tx.PutTemplate(ctx, v)
 	})

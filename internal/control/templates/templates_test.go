@@ -3,6 +3,7 @@ package templates
 import (
 	"errors"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -36,6 +37,7 @@ func TestOneTemplatePerScope(t *testing.T) {
 	require.Equal(t, v, got)
 	_, err = ts.Create(t.Context(), drs, patch, nil)
 	require.ErrorIs(t, err, control.ErrQuota)
+	require.NotContains(t, err.Error(), "\n", "it is shown in one line")
 	_, ok := errors.AsType[*control.ResourceError](err)
 	require.True(t, ok)
 
@@ -55,6 +57,35 @@ func TestOneTemplatePerScope(t *testing.T) {
 	require.True(t, fault.Is(err, fault.NotFound))
 	_, err = ts.Create(t.Context(), drs, patch, nil)
 	require.NoError(t, err)
+}
+
+// A client that leaves its own key behind has no way to send an empty one.
+func TestKeyGoesWithCustomEncryption(t *testing.T) {
+	ts := setup(t)
+	policy, subnet := DefaultPITPolicy(), NoSubnet
+	custom, ordinary, key := control.CustomEncryption, "DEFAULT", "arn:aws:kms:us-east-1:111122223333:key/x"
+	v, err := ts.Create(t.Context(), drs, control.ConfigPatch{PITPolicy: &policy, StagingAreaSubnetID: &subnet,
+		EBSEncryption: &custom, EBSEncryptionKeyARN: &key}, nil)
+	require.NoError(t, err)
+	v, err = ts.Update(t.Context(), drs, v.ID, control.ConfigPatch{EBSEncryption: &custom})
+	require.NoError(t, err)
+	require.Equal(t, key, v.Config.EBSEncryptionKeyARN)
+	v, err = ts.Update(t.Context(), drs, v.ID, control.ConfigPatch{EBSEncryption: &ordinary})
+	require.NoError(t, err)
+	require.Empty(t, v.Config.EBSEncryptionKeyARN)
+	_, err = ts.Update(t.Context(), drs, v.ID, control.ConfigPatch{EBSEncryption: &ordinary, EBSEncryptionKeyARN: &key})
+	require.True(t, fault.Is(err, fault.Invalid))
+}
+
+func TestTagsAreCountedInCharacters(t *testing.T) {
+	ts := setup(t)
+	policy, subnet := DefaultPITPolicy(), NoSubnet
+	v, err := ts.Create(t.Context(), drs, control.ConfigPatch{PITPolicy: &policy, StagingAreaSubnetID: &subnet}, nil)
+	require.NoError(t, err)
+	long := strings.Repeat("ü", 256)
+	require.NoError(t, ts.Tag(t.Context(), drs, v.ID, map[string]string{long: long}))
+	require.True(t, fault.Is(ts.Tag(t.Context(), drs, v.ID, map[string]string{"a": long + "ü"}), fault.Invalid))
+	require.True(t, fault.Is(ts.Tag(t.Context(), drs, v.ID, map[string]string{long + "ü": "a"}), fault.Invalid))
 }
 
 func TestPITPolicyIsStrict(t *testing.T) {
