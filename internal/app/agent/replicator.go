@@ -136,7 +136,10 @@ func (r *replicator) remove() error {
 	return capture.Remove(pinDir(r.id.ServerID))
 }
 
-func (r *replicator) throttle(mbps int64) { r.source.SetBandwidth(mbps * 1e6 / 8) }
+// maxMbps is more than any link has, and still counts in bytes per second.
+const maxMbps = 1e9
+
+func (r *replicator) throttle(mbps int64) { r.source.SetBandwidth(min(mbps, maxMbps) * (1e6 / 8)) }
 
 // readClocks reads both clocks; the wall clock is read between two readings of the other so that being descheduled
 // shows.

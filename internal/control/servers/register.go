@@ -3,6 +3,7 @@ package servers
 import (
 	"context"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -64,7 +65,9 @@ func (v *Servers) Register(ctx context.Context, s state.Scope, r Registration) (
 			return err
 		}
 		out = have
-		r.describe(&out, now)
+		if err := r.describe(&out, now); err != nil {
+			return err
+		}
 		return tx.PutServer(ctx, out)
 	})
 	return out, fault.Wrap(op, err)
@@ -96,7 +99,9 @@ func add(ctx context.Context, tx state.Tx, s state.Scope, r Registration, now ti
 	if v.Tags, err = control.AddTags(nil, r.Tags); err != nil {
 		return v, err
 	}
-	r.describe(&v, now)
+	if err := r.describe(&v, now); err != nil {
+		return v, err
+	}
 	on := lifecycle.Registered
 	if r.NoReplication {
 		on = lifecycle.Stopped
@@ -111,16 +116,19 @@ func add(ctx context.Context, tx state.Tx, s state.Scope, r Registration, now ti
 }
 
 // describe takes over what the agent says of the machine.
-func (r Registration) describe(v *state.Server, now time.Time) {
+func (r Registration) describe(v *state.Server, now time.Time) (err error) {
 	v.Agent, v.Properties = r.Agent, r.Properties
 	v.Properties.UpdatedAt = now
-	v.Disks = assign(v.Disks, r.Devices)
+	if v.Disks, err = assign(v.Disks, r.Devices); err != nil {
+		return err
+	}
 	v.Config.Disks = configure(v.Config.Disks, v.Replicated())
 	v.Archived = false // whoever installs the agent again wants the server back
+	return nil
 }
 
 // assign gives every device its index: the one it had, or one that no disk of this server ever had.
-func assign(have []state.Disk, devices []Device) []state.Disk {
+func assign(have []state.Disk, devices []Device) ([]state.Disk, error) {
 	out := slices.Clone(have)
 	next := uint32(0)
 	for i := range out {
@@ -130,13 +138,17 @@ func assign(have []state.Disk, devices []Device) []state.Disk {
 	for _, d := range devices {
 		i := slices.IndexFunc(out, func(o state.Disk) bool { return o.DeviceName == d.Name })
 		if i < 0 {
+			if next > math.MaxUint16 { // which is what an index is on the wire
+				return nil, fault.New(fault.OutOfSpace, "servers", "the server had %d disks over time, and disk numbers are not used twice", next).
+					WithHint("disconnect and delete the source server, and register it anew")
+			}
 			out = append(out, state.Disk{DeviceName: d.Name, Index: next})
 			i = len(out) - 1
 			next++
 		}
 		out[i].Bytes, out[i].Boot, out[i].Gone = d.Bytes, d.Boot, false
 	}
-	return out
+	return out, nil
 }
 
 // configure keeps the configuration of disks that stay.

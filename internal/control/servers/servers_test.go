@@ -151,6 +151,25 @@ func TestDiskIndexesLast(t *testing.T) {
 	require.EqualValues(t, 1<<30+1, got.Replicated()[2].Bytes)
 }
 
+func TestDiskIndexesRunOut(t *testing.T) {
+	have := []state.Disk{{DeviceName: "old", Index: 1<<16 - 2, Gone: true}}
+	got, err := assign(have, []Device{{Name: "new"}})
+	require.NoError(t, err)
+	require.EqualValues(t, 1<<16-1, got[1].Index)
+	_, err = assign(got, []Device{{Name: "one too many"}})
+	requireKind(t, fault.OutOfSpace, err)
+	_, err = assign(got, []Device{{Name: "old"}, {Name: "new"}})
+	require.NoError(t, err)
+}
+
+func TestDiskConfigurationIsPartialToo(t *testing.T) {
+	have := []state.DiskConfig{{DeviceName: "a", Boot: true, StagingDiskType: "GP3", IOPS: 4000, Throughput: 200}}
+	require.NoError(t, updateDisks(have, []state.DiskConfig{{DeviceName: "a", IOPS: 5000}}))
+	require.Equal(t, state.DiskConfig{DeviceName: "a", Boot: true, StagingDiskType: "GP3", IOPS: 5000, Throughput: 200}, have[0])
+	require.NoError(t, updateDisks(have, []state.DiskConfig{{DeviceName: "a", StagingDiskType: "ST1"}}))
+	require.Equal(t, state.DiskConfig{DeviceName: "a", Boot: true, StagingDiskType: "ST1"}, have[0])
+}
+
 func TestConfigurationIsACopyOfTheTemplate(t *testing.T) {
 	v, s := ready(t)
 	got, err := v.Register(t.Context(), drs, machine("a"))
