@@ -204,10 +204,10 @@ func (x *session) tellDone() error {
 	if b.finishing == nil || x.read < b.finishing.producer || x.out != nil || !x.room(3) || !x.flush() {
 		return nil
 	}
-	from := max(e.first, e.position(b.finishing.producer))
-	x.position = max(x.position, from)
+	// From where the stream is now, not from the producer of then: that is the position whose time is known.
+	x.position = max(x.position, e.first, e.position(b.finishing.producer))
 	x.running = max(x.running, b.finishing.time)
-	x.control(wire.TypeBaselineDone, e.number, e.first, from, x.running)
+	x.control(wire.TypeBaselineDone, e.number, e.first, x.position, x.running)
 	x.control(wire.TypeMark, e.number, x.position, x.position, x.running)
 	x.spoke = time.Now()
 	b.finishing, b.told = nil, true

@@ -33,6 +33,7 @@ type host struct {
 	killIn   int  // the goroutine that makes the n-th call from now dies there; 0: none does
 	readErrs int  // so many reads fail
 	noDrain  bool // BeginDrain does nothing
+	stuck    bool // no dropped write completes
 }
 
 // write is one bio, as the oracle remembers it.
@@ -321,7 +322,9 @@ func (h *host) goOn() {
 		return
 	}
 	if len(h.inflight) > 0 {
-		h.complete(h.rng.IntN(len(h.inflight)))
+		if i := h.rng.IntN(len(h.inflight)); !h.stuck || !h.inflight[i].dropped {
+			h.complete(i)
+		}
 	}
 }
 
@@ -336,10 +339,22 @@ func (h *host) complete(i int) {
 	delete(c.outstanding, w)
 }
 
-// settle completes everything.
+// completeCaptured completes what is not stuck.
+func (h *host) completeCaptured() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for i := len(h.inflight) - 1; i >= 0; i-- {
+		if !h.inflight[i].dropped {
+			h.complete(i)
+		}
+	}
+}
+
+// settleAll completes everything.
 func (h *host) settleAll() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.stuck = false
 	h.finishPrograms()
 	for len(h.inflight) > 0 {
 		h.complete(0)
@@ -528,7 +543,7 @@ func (c *fakeCapture) Meta(cell int) uint64 { return c.meta[cell] }
 func (c *fakeCapture) SetMeta(cell int, v uint64) {
 	defer c.enter()()
 	c.meta[cell] = v
-	if cell == cellLayout {
+	if cell == cellLayout || cell == cellSlot {
 		e := memory{cells: c}.load()
 		c.openings[journalEpoch{e.journal, e.number}] = opening{base: e.base, seq: len(c.log)}
 	}

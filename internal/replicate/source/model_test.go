@@ -125,7 +125,17 @@ func (m *model) disturb() {
 		m.host.mu.Lock()
 		m.host.readErrs = 1 + m.rng.IntN(3)
 		m.host.mu.Unlock()
-	case n < 82:
+	case n < 80: // longer than anybody waits
+		m.host.mu.Lock()
+		m.host.stuck = !m.host.stuck
+		m.host.mu.Unlock()
+		if m.rng.IntN(3) == 0 {
+			for range 70 {
+				pause(time.Second)
+				m.host.completeCaptured()
+			}
+		}
+	case n < 83:
 		m.kill()
 		m.host.reboot([]uint64{4 << 10, 16 << 10, 64 << 10}[m.rng.IntN(3)])
 		m.start()
