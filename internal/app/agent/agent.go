@@ -104,8 +104,11 @@ func enrol(ctx context.Context, c Config, disks diskSet) (*identity, error) {
 	if err != nil {
 		return nil, err
 	}
-	if id != nil && id.covers(c.Service, c.Devices) {
+	switch {
+	case id != nil && id.covers(c.Service, disks):
 		return id, nil
+	case id != nil:
+		c.Log.Info("registering again: the service or the disks are not those of the last registration", "source-server", id.ServerID)
 	}
 	for wait := time.Second; ; wait = min(2*wait, 30*time.Second) {
 		id, err = register(ctx, c, disks)

@@ -17,6 +17,7 @@ type identity struct {
 	ARN      string   `json:"arn"`
 	Endpoint string   `json:"endpoint"`
 	Devices  []string `json:"devices"`
+	Bytes    []uint64 `json:"bytes"` // of the devices, as registered
 
 	key, certificate, ca []byte // PEM
 }
@@ -51,7 +52,8 @@ func loadIdentity(dir string) (*identity, error) {
 	return id, nil
 }
 
-// save writes identity.json last: with it the identity is whole.
+// save writes identity.json last: with it the identity is whole. An older one goes first: its name must not stand over
+// a new key with an old certificate.
 func (id *identity) save(dir string) error {
 	b, err := json.MarshalIndent(id, "", "  ")
 	if err != nil {
@@ -59,6 +61,9 @@ func (id *identity) save(dir string) error {
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fault.New(fault.Invalid, "agent: state directory", "%w", err)
+	}
+	if err := os.Remove(filepath.Join(dir, identityFile)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fault.New(fault.Unknown, "agent: state directory", "%w", err)
 	}
 	files := []struct {
 		name    string
@@ -82,10 +87,16 @@ func forgetIdentity(dir string) error {
 	return nil
 }
 
-// covers reports whether the identity was made for this service and these devices.
-func (id *identity) covers(service string, devices []string) bool {
-	a, b := slices.Sorted(slices.Values(id.Devices)), slices.Sorted(slices.Values(devices))
-	return id.Service == service && slices.Equal(a, b)
+// covers reports whether the identity was made for this service and these disks, at the sizes they have now: what the
+// service keeps of a disk has the size that was registered.
+func (id *identity) covers(service string, disks diskSet) bool {
+	if id.Service != service || len(id.Devices) != len(disks) || len(id.Bytes) != len(disks) {
+		return false
+	}
+	return !slices.ContainsFunc(disks, func(d disk) bool {
+		i := slices.Index(id.Devices, d.path)
+		return i < 0 || id.Bytes[i] != d.bytes
+	})
 }
 
 // replaceFile writes a private file so that a crash leaves the old or the new one.

@@ -84,8 +84,11 @@ func register(ctx context.Context, c Config, disks []disk) (*identity, error) {
 	if len(m.CaPem) > 0 {
 		ca = m.CaPem
 	}
-	id := &identity{Service: c.Service, ServerID: m.SourceServerId, ARN: m.Arn, Endpoint: c.Endpoint, Devices: c.Devices,
+	id := &identity{Service: c.Service, ServerID: m.SourceServerId, ARN: m.Arn, Endpoint: c.Endpoint,
 		key: key, certificate: m.CertificatePem, ca: ca}
+	for _, d := range disks {
+		id.Devices, id.Bytes = append(id.Devices, d.path), append(id.Bytes, d.bytes)
+	}
 	return id, id.save(c.StateDir)
 }
 

@@ -2,8 +2,8 @@ package agent
 
 import (
 	"context"
-	"errors"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/understudy-dr/understudy/internal/agentapi/agentpb"
@@ -28,6 +28,7 @@ type session struct {
 	attempt uint64
 	rep     *replicator
 	trouble string // of the last handshake, logged when it changes
+	unseen  bool   // the status could not be written; logged when it changes
 }
 
 func newSession(c Config, id *identity, disks diskSet) (*session, error) {
@@ -40,9 +41,21 @@ func newSession(c Config, id *identity, disks diskSet) (*session, error) {
 		client: agentpbconnect.NewAgentServiceClient(&http.Client{Transport: transport}, c.Endpoint)}, nil
 }
 
-// run handshakes until ctx ends or the service says to disconnect.
+// answer is what a handshake came to.
+type answer struct {
+	told *agentpb.HandshakeResponse
+	err  error
+}
+
+// run handshakes until ctx ends or the service says to disconnect. A service that does not answer keeps nothing else
+// waiting.
 func (a *session) run(ctx context.Context) error {
 	defer a.rep.stop()
+	var calls sync.WaitGroup
+	defer calls.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	answers := make(chan answer, 1)
 	status := time.NewTicker(statusEvery)
 	defer status.Stop()
 	next := time.NewTimer(0)
@@ -52,18 +65,20 @@ func (a *session) run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-status.C:
-			if err := a.writeStatus(); err != nil {
-				return err
-			}
+			a.showStatus()
 		case err := <-a.rep.ended():
 			a.rep.stop()
 			a.rep.failure = err
 			if fault.Is(err, fault.Fenced) {
-				return errors.Join(err, a.writeStatus()) // trying again would fence the other one, and so for ever
+				a.showStatus()
+				return err // trying again would fence the other one, and so for ever
 			}
 			a.cfg.Log.Error("replication stopped; trying again at the next handshake", "error", err)
 		case <-next.C:
-			wait, done, err := a.handshake(ctx)
+			report := a.report()
+			calls.Go(func() { answers <- a.ask(ctx, report) })
+		case got := <-answers:
+			wait, done, err := a.act(ctx, got)
 			if done || err != nil {
 				return err
 			}
@@ -72,24 +87,32 @@ func (a *session) run(ctx context.Context) error {
 	}
 }
 
-// handshake reports, asks, and acts upon the answer.
-func (a *session) handshake(ctx context.Context) (wait time.Duration, done bool, err error) {
-	call, cancel := context.WithTimeout(ctx, handshakeTimeout)
+func (a *session) ask(ctx context.Context, report *agentpb.HandshakeRequest) answer {
+	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
 	defer cancel()
-	m, err := a.client.Handshake(call, a.report())
-	if err != nil {
+	m, err := a.client.Handshake(ctx, report)
+	return answer{m, err}
+}
+
+// act does what the service wants, and says when to ask again.
+func (a *session) act(ctx context.Context, got answer) (wait time.Duration, done bool, err error) {
+	if ctx.Err() != nil {
+		return 0, true, nil
+	}
+	if got.err != nil {
 		// Replication goes on: the data path does not need the control plane.
-		a.note(called("handshake with "+a.cfg.Endpoint, err))
+		a.note(called("handshake with "+a.cfg.Endpoint, got.err))
 		return handshakeRetry, false, nil
 	}
 	a.note(nil)
-	a.attempt = m.AttemptId
+	m := got.told
 	wait = max(time.Duration(m.NextHandshakeSeconds)*time.Second, time.Second)
 	switch m.Desired {
 	case agentpb.Desired_DESIRED_RUN:
 		if m.ReplicationAddress == "" {
 			return wait, false, nil
 		}
+		a.attempt = m.AttemptId // confirmed with the next report: its address is known here
 		if err := a.rep.start(ctx, m.ReplicationAddress, m.Disks); err != nil {
 			return wait, false, a.cannotStart(ctx, err)
 		}
@@ -110,7 +133,8 @@ func (a *session) cannotStart(ctx context.Context, err error) error {
 	switch fault.KindOf(err) {
 	case fault.Conflict, fault.Unsupported, fault.Denied, fault.Invalid:
 		a.lastWord(ctx)
-		return errors.Join(err, a.writeStatus())
+		a.showStatus()
+		return err
 	}
 	a.cfg.Log.Error("replication cannot start; trying again at the next handshake", "error", err)
 	return nil
@@ -118,9 +142,9 @@ func (a *session) cannotStart(ctx context.Context, err error) error {
 
 // lastWord tells the service why the agent ends.
 func (a *session) lastWord(ctx context.Context) {
-	call, cancel := context.WithTimeout(ctx, lastWordTimeout)
+	ctx, cancel := context.WithTimeout(ctx, lastWordTimeout)
 	defer cancel()
-	if _, err := a.client.Handshake(call, a.report()); err != nil {
+	if _, err := a.client.Handshake(ctx, a.report()); err != nil {
 		a.note(called("handshake with "+a.cfg.Endpoint, err))
 	}
 }

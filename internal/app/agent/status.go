@@ -66,6 +66,15 @@ func (a *session) writeStatus() error {
 	return replaceStatus(filepath.Join(a.cfg.StateDir, statusFile), append(b, '\n'))
 }
 
+// showStatus writes the status. Not being able to, as on a full disk, is no reason to stop replicating.
+func (a *session) showStatus() {
+	err := a.writeStatus()
+	if err != nil && !a.unseen {
+		a.cfg.Log.Warn("cannot write the status; replication goes on", "error", err)
+	}
+	a.unseen = err != nil
+}
+
 // replaceStatus need not survive a power cut, so it is not synced.
 func replaceStatus(path string, content []byte) error {
 	tmp := path + ".new"
