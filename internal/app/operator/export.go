@@ -3,6 +3,7 @@ package operator
 import (
 	"bytes"
 	"context"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -49,11 +50,25 @@ func (c *Client) Export(ctx context.Context, server, device string, position uin
 	}
 	if err == nil {
 		err = publish(partial, out)
+	} else {
+		err = c.unreadable(ctx, server, position, err)
 	}
 	if err != nil {
 		_ = os.Remove(partial) // the export failed already; its half is of no use
 	}
 	return err
+}
+
+// unreadable tells what NBD has no word for: the position is still on offer, yet its bytes cannot be read.
+func (c *Client) unreadable(ctx context.Context, server string, position uint64, err error) error {
+	if e, ok := errors.AsType[nbd.Errno](err); !ok || e != nbd.EIO {
+		return err
+	}
+	if _, gone := c.Resolve(ctx, server, Choice{Position: position}); gone != nil {
+		return gone
+	}
+	return fault.New(fault.Corruption, "export", "%w", err).
+		WithHint("stop the server and run 'understudy journal verify'; other ranges and instants may still be read with 'understudy nbd serve'")
 }
 
 // publish makes the finished file durable under its name.
@@ -174,22 +189,40 @@ func (c *Client) exportQCOW2(ctx context.Context, server, device string, positio
 	}
 	defer os.RemoveAll(dir)
 	socket := filepath.Join(dir, "nbd")
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	p, err := c.ListenNBD(ctx, "unix:"+socket, server, device, position)
+	serving, stop := context.WithCancel(ctx)
+	defer stop()
+	p, err := c.ListenNBD(serving, "unix:"+socket, server, device, position)
 	if err != nil {
 		return err
 	}
 	served := make(chan error, 1)
-	go func() { served <- p.Serve(ctx) }()
+	go func() { served <- p.Serve(serving) }()
 	cmd := exec.CommandContext(ctx, tool, "convert", "-f", "raw", "-O", "qcow2", "nbd+unix:///?socket="+socket, out)
 	msg, runErr := cmd.CombinedOutput()
-	cancel()
+	stop()
 	if err := <-served; err != nil && runErr == nil {
 		return err
 	}
-	if runErr != nil {
-		return fault.New(fault.Unknown, "qemu-img convert", "%w: %s", runErr, bytes.TrimSpace(msg))
+	if runErr == nil {
+		return nil
 	}
-	return nil
+	if err := c.readThrough(ctx, server, device, position); err != nil {
+		return err // qemu-img is told that much less
+	}
+	return fault.New(fault.Unknown, "qemu-img convert", "%w: %s", runErr, bytes.TrimSpace(msg))
+}
+
+// readThrough reads a whole disk, to learn whether it can be read.
+func (c *Client) readThrough(ctx context.Context, server, device string, position uint64) error {
+	disk, err := c.OpenVolume(ctx, server, device, position)
+	if err != nil {
+		return err
+	}
+	defer disk.Close()
+	f, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
+	if err != nil {
+		return fault.New(fault.Unknown, "export", "%w", err)
+	}
+	defer f.Close()
+	return copyVolume(ctx, disk, f, nil)
 }
