@@ -33,7 +33,7 @@ func (c *journalVerifyCmd) Run(ctx context.Context) error {
 		fmt.Println(p)
 	}
 	if n := len(r.Problems); n > 0 {
-		return fault.New(fault.Corruption, "journal verify", "%d problems", n)
+		return fault.New(fault.Corruption, "journal verify", "problems found: %d", n)
 	}
 	fmt.Println("no damage found")
 	return nil

@@ -39,5 +39,9 @@ func (c *nbdServeCmd) Run(ctx context.Context) error {
 		uri = "nbd+unix:///?socket=" + p.Addr().String()
 	}
 	fmt.Printf("%s of %s at %s (position %d) is served at %s\n", c.Device, c.Server, at.Time.UTC().Format(instantFormat), at.Position, uri)
-	return p.Serve(ctx)
+	if err := p.Serve(ctx); err != nil {
+		return err
+	}
+	fmt.Printf("%s of %s is not served any more\n", c.Device, c.Server)
+	return nil
 }

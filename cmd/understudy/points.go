@@ -43,6 +43,10 @@ func printPoints(out io.Writer, p schema.Points) error {
 	for _, d := range p.Disks {
 		fmt.Fprintf(w, "  disk %s\t%d bytes\n", d.Device, d.Bytes)
 	}
+	if !p.Open {
+		fmt.Fprintf(w, "\nnothing is recoverable now: no journal of it is open; 'aws %s describe-source-servers' shows its data replication state\n", p.Service)
+		return w.Flush()
+	}
 	if len(p.Windows) == 0 {
 		fmt.Fprintln(w, "\nnothing is recoverable yet: the first copy is not complete")
 		return w.Flush()

@@ -128,6 +128,7 @@ func (h *Handler) points(r *http.Request) (any, error) {
 		return nil, err
 	}
 	if err == nil {
+		out.Open = true
 		for _, i := range j.Intervals() {
 			out.Windows = append(out.Windows, schema.Window{Epoch: i.Epoch, From: i.FromTime, To: i.ToTime, FromPosition: i.From, ToPosition: i.To})
 		}

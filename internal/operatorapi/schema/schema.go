@@ -34,6 +34,7 @@ type Points struct {
 	Server  string    `json:"server"`
 	Service string    `json:"service"` // drs or mgn
 	Disks   []Disk    `json:"disks"`
+	Open    bool      `json:"open"`    // the server has a journal of it open; without one nothing can be told
 	Windows []Window  `json:"windows"` // every instant in them is recoverable, oldest first
 	Points  []Point   `json:"points"`  // kept recovery points, oldest first
 	Latest  *Resolved `json:"latest,omitempty"`
