@@ -131,7 +131,7 @@ func (s *Server) reuse(r *replica, disks []wire.Disk) (bool, error) {
 	if j := r.journal(); j != nil {
 		return true, match(j, disks)
 	}
-	j, err := journal.Open(s.fs, s.dir(r.id), s.c.Journal)
+	j, err := s.open(r.id)
 	if fault.Is(err, fault.NotFound) {
 		return false, nil
 	}
@@ -140,6 +140,15 @@ func (s *Server) reuse(r *replica, disks []wire.Disk) (bool, error) {
 	}
 	err = errors.Join(match(j, disks), j.Close())
 	return err == nil, err
+}
+
+func (s *Server) open(serverID string) (*journal.Journal, error) {
+	j, err := journal.Open(s.fs, s.dir(serverID), s.c.Journal)
+	if fault.Is(err, fault.Corruption) && fault.HintOf(err) == "" {
+		return nil, fault.New(fault.Corruption, "sink: staging", "%w", err).
+			WithHint("stop the server and see 'understudy journal verify " + s.dir(serverID) + "'; nothing was changed")
+	}
+	return j, err
 }
 
 // match tells whether a journal was made for these disks, and what to do when it was not.
@@ -181,7 +190,7 @@ func (s *Server) AttachStaging(_ context.Context, serverID string) (reused bool,
 	if stopped {
 		return false, errStopping
 	}
-	j, err := journal.Open(s.fs, s.dir(serverID), s.c.Journal)
+	j, err := s.open(serverID)
 	if err != nil {
 		return false, err
 	}
