@@ -76,15 +76,14 @@ func assemble(ctx context.Context, c Config) (_ *server, err error) {
 	}
 	agents := s.authority.AgentsTLS(certificate)
 	agents.NextProtos = []string{wire.ALPN}
-	s.sink, err = sink.New(sink.Config{Dir: filepath.Join(c.DataDir, "journals"), Listen: c.DataListen, TLS: agents, Roots: s.authority.Pool(),
+	s.sink, err = sink.New(sink.Config{Dir: filepath.Join(c.DataDir, "journals"), Listen: c.DataListen, Advertise: c.Advertise, TLS: agents, Roots: s.authority.Pool(),
 		Identify: identify, Log: c.Log})
 	if err != nil {
 		return nil, err
 	}
 	s.volumes = volume.NewOpener(s.sink.Journal, volume.Options{})
 	s.accounts, s.servers, s.templates = accounts.New(s.store), servers.New(s.store), templates.New(s.store)
-	r := replica{Server: s.sink, advertise: c.Advertise}
-	s.engine = replication.New(s.store, r, c.Log)
+	s.engine = replication.New(s.store, replica{s.sink}, c.Log)
 	s.points = points.New(s.store, s.engine, s.engine.PointMade, c.Log)
 	return s, nil
 }

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"crypto/tls"
+	"errors"
 	"net"
 	"sync"
 	"time"
@@ -23,6 +24,8 @@ func checkInsecure(listen string) error {
 	}
 	return nil
 }
+
+const acceptRetry = 100 * time.Millisecond
 
 const recordTypeHandshake = 0x16 // first byte of every TLS connection
 
@@ -48,10 +51,23 @@ func (m *mixedListener) accept() {
 	defer m.stop()
 	for {
 		c, err := m.Listener.Accept()
-		if err != nil {
+		switch {
+		case err == nil:
+			m.wg.Go(func() { m.sort(c) })
+		case m.ctx.Err() != nil || errors.Is(err, net.ErrClosed):
 			return
+		default: // out of descriptors, most likely; connections that end give some back
+			m.pause()
 		}
-		m.wg.Go(func() { m.sort(c) })
+	}
+}
+
+func (m *mixedListener) pause() {
+	t := time.NewTimer(acceptRetry)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-m.ctx.Done():
 	}
 }
 

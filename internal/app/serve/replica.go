@@ -8,10 +8,7 @@ import (
 )
 
 // replica is the replication server as the control plane wants it: the two know nothing of each other.
-type replica struct {
-	*sink.Server
-	advertise string // what agents dial, where it differs from the listener's address
-}
+type replica struct{ *sink.Server }
 
 var _ replication.ReplicationServer = replica{}
 
@@ -21,13 +18,6 @@ func (r replica) CreateStaging(ctx context.Context, serverID string, disks []rep
 		staged[i] = sink.StagingDisk{Index: uint16(d.Index), Device: d.DeviceName, Bytes: d.Bytes}
 	}
 	return r.Server.CreateStaging(ctx, serverID, staged)
-}
-
-func (r replica) Address() string {
-	if r.advertise != "" {
-		return r.advertise
-	}
-	return r.Server.Address()
 }
 
 func (r replica) Status(serverID string) replication.ReplicaStatus {

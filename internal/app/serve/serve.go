@@ -33,6 +33,7 @@ type Config struct {
 
 const (
 	readHeaderTimeout = 10 * time.Second
+	readTimeout       = time.Minute // of a whole request, a megabyte at most
 	idleTimeout       = 2 * time.Minute
 	shutdownTimeout   = 10 * time.Second
 )
@@ -52,11 +53,30 @@ func (c Config) check() error {
 	if _, _, err := net.SplitHostPort(c.Listen); err != nil {
 		return fault.New(fault.Invalid, "--listen", "%w", err)
 	}
-	if _, _, err := net.SplitHostPort(c.DataListen); err != nil {
-		return fault.New(fault.Invalid, "--data-listen", "%w", err)
+	if err := c.checkData(); err != nil {
+		return err
 	}
 	if c.InsecureHTTP {
 		return checkInsecure(c.Listen)
+	}
+	return nil
+}
+
+// checkData sees that agents can be told an address to dial.
+func (c Config) checkData() error {
+	host, _, err := net.SplitHostPort(c.DataListen)
+	if err != nil {
+		return fault.New(fault.Invalid, "--data-listen", "%w", err)
+	}
+	if c.Advertise == "" {
+		if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+			return fault.New(fault.Invalid, "--data-listen", "%s is every address of this machine, and none that agents could dial", c.DataListen).
+				WithHint("give --advertise HOST:PORT too")
+		}
+		return nil
+	}
+	if host, port, err := net.SplitHostPort(c.Advertise); err != nil || host == "" || port == "" {
+		return fault.New(fault.Invalid, "--advertise", "%q is not HOST:PORT", c.Advertise)
 	}
 	return nil
 }
@@ -103,8 +123,8 @@ func (s *server) run(ctx context.Context) error {
 }
 
 func (s *server) serveHTTP(ctx context.Context, l net.Listener) error {
-	h := &http.Server{Handler: s.handler(ctx), TLSConfig: s.tls, ReadHeaderTimeout: readHeaderTimeout, IdleTimeout: idleTimeout,
-		ErrorLog: slog.NewLogLogger(s.cfg.Log.Handler(), slog.LevelDebug)}
+	h := &http.Server{Handler: s.handler(ctx), TLSConfig: s.tls, ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: readTimeout,
+		IdleTimeout: idleTimeout, ErrorLog: slog.NewLogLogger(s.cfg.Log.Handler(), slog.LevelDebug)}
 	done := make(chan error, 1)
 	go func() {
 		<-ctx.Done()
@@ -133,16 +153,13 @@ func (s *server) serveHTTP(ctx context.Context, l net.Listener) error {
 	return err
 }
 
-// hosts are the names that the server's certificate is good for.
+// hosts are the names that the server's certificate is good for, besides those that every one has.
 func (c Config) hosts() []string {
-	out := []string{"localhost", "127.0.0.1", "::1"}
+	var out []string
 	for _, addr := range []string{c.Listen, c.DataListen, c.Advertise} {
-		if host, _, err := net.SplitHostPort(addr); err == nil && host != "" && host != "0.0.0.0" && host != "::" {
+		if host, _, err := net.SplitHostPort(addr); err == nil {
 			out = append(out, host)
 		}
-	}
-	if name, err := os.Hostname(); err == nil {
-		out = append(out, name)
 	}
 	return out
 }
