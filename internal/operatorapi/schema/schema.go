@@ -71,6 +71,6 @@ type Resolved struct {
 
 // Error is the body of every answer that is not a success.
 type Error struct {
-	Kind    string `json:"kind"` // fault.Kind by name
-	Message string `json:"message"`
+	Kind    string `json:"kind"`    // fault.Kind by name
+	Message string `json:"message"` // with what to do next
 }
