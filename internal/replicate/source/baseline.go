@@ -99,7 +99,7 @@ func (x *session) nextChunk(now time.Time) *chunk {
 
 func (x *session) collect(d *disk) *chunk {
 	c := &chunk{disk: d, session: x.id, epoch: x.s.ep.number, first: x.s.ep.first, time: x.s.ep.opened,
-		zeros: x.s.ep.zeros || !x.s.ep.settled}
+		zeros: x.s.ep.zeros}
 	size := d.debt.BlockSize()
 	most := max(uint64(x.s.cfg.ChunkBytes)/size, 1)
 	for most > 0 && len(c.spans) < maxSpans {

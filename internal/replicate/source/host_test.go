@@ -3,7 +3,6 @@ package source
 import (
 	"errors"
 	"math/rand/v2"
-	"runtime"
 	"sync"
 	"time"
 
@@ -29,11 +28,12 @@ type host struct {
 	programs map[uint32]*program // running, by CPU
 	inflight []*write            // given to the disk, not completed
 
-	busy     bool // writes come between the agent's calls too
-	killIn   int  // the goroutine that makes the n-th call from now dies there; 0: none does
-	readErrs int  // so many reads fail
-	noDrain  bool // BeginDrain does nothing
-	stuck    bool // no dropped write completes
+	busy     bool  // writes come between the agent's calls too
+	killIn   int   // the goroutine that makes the n-th call from now dies there; 0: none does
+	readErrs int   // so many reads fail
+	noDrain  bool  // BeginDrain does nothing
+	stuck    bool  // no dropped write that is remembered completes
+	ringErr  error // of the next look at the ring
 }
 
 // write is one bio, as the oracle remembers it.
@@ -60,40 +60,6 @@ type program struct {
 type record struct {
 	capture.Record
 	busy, discarded bool
-}
-
-type bitset []bool
-
-// fakeCapture keeps the promises of internal/capture.
-type fakeCapture struct {
-	host               *host
-	id                 [16]byte
-	size               uint64
-	records            []*record
-	producer, consumer uint64
-	drops              uint64
-	gen                [2][]bitset
-	current            int
-	debt, late         []bitset
-	outstanding        map[*write]bool
-	wanted, ended      uint64 // draining
-	seen               uint64
-	meta               [capture.MetaCells]uint64
-
-	before   [][]byte // the disks when the capture was made
-	log      []*write // every bio since, by position; dropped ones where they were dropped
-	openings map[journalEpoch]opening
-}
-
-type journalEpoch struct {
-	journal string
-	epoch   uint64
-}
-
-// opening is what the test notes when an epoch is committed.
-type opening struct {
-	base uint64
-	seq  int // length of log then
 }
 
 func newHost(rng *rand.Rand, ring uint64, sizes ...int) *host {
@@ -305,7 +271,11 @@ func (h *host) drop(w *write) {
 	c := h.fakeCapture
 	w.dropped, w.at = true, c.producer
 	c.log = append(c.log, w)
-	c.outstanding[w] = true
+	if h.rng.IntN(8) == 0 {
+		c.wanted++ // no room to remember it
+	} else {
+		c.outstanding[w] = true
+	}
 	c.drops++
 }
 
@@ -322,7 +292,7 @@ func (h *host) goOn() {
 		return
 	}
 	if len(h.inflight) > 0 {
-		if i := h.rng.IntN(len(h.inflight)); !h.stuck || !h.inflight[i].dropped {
+		if i := h.rng.IntN(len(h.inflight)); !h.stuck || !h.outstanding[h.inflight[i]] {
 			h.complete(i)
 		}
 	}
@@ -339,12 +309,12 @@ func (h *host) complete(i int) {
 	delete(c.outstanding, w)
 }
 
-// completeCaptured completes what is not stuck.
-func (h *host) completeCaptured() {
+// completeOthers completes what is not stuck.
+func (h *host) completeOthers() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for i := len(h.inflight) - 1; i >= 0; i-- {
-		if !h.inflight[i].dropped {
+		if !h.outstanding[h.inflight[i]] {
 			h.complete(i)
 		}
 	}
@@ -400,193 +370,4 @@ func (d diskReader) ReadAt(p []byte, off int64) (int, error) {
 		return 0, errMedium
 	}
 	return copy(p, d.h.disks[d.n][off:]), nil
-}
-
-// enter locks for a call of the agent. Between two calls the host may write, and the agent may be killed.
-func (c *fakeCapture) enter() func() {
-	h := c.host
-	h.mu.Lock()
-	if h.busy && c == h.fakeCapture && h.rng.IntN(60) == 0 {
-		for range 1 + h.rng.IntN(4) {
-			h.begin()
-			h.goOn()
-		}
-	}
-	if h.killIn > 0 {
-		if h.killIn--; h.killIn == 0 {
-			h.mu.Unlock()
-			runtime.Goexit()
-		}
-	}
-	return h.mu.Unlock
-}
-
-func (c *fakeCapture) ID() [16]byte { return c.id }
-
-func (c *fakeCapture) Next(offset uint64, r *capture.Record) (bool, error) {
-	defer c.enter()()
-	if offset < c.consumer {
-		return false, errors.New("offset below the consumer position")
-	}
-	for _, rec := range c.records {
-		if rec.Start < offset || rec.discarded {
-			continue
-		}
-		if rec.busy {
-			return false, nil
-		}
-		*r = rec.Record
-		return true, nil
-	}
-	return false, nil
-}
-
-func (c *fakeCapture) Producer() uint64 {
-	defer c.enter()()
-	return c.producer
-}
-
-func (c *fakeCapture) Consumer() uint64 {
-	defer c.enter()()
-	return c.consumer
-}
-
-// Release spoils what it gives back, as the kernel would.
-func (c *fakeCapture) Release(offset uint64) {
-	defer c.enter()()
-	for len(c.records) > 0 && c.records[0].End <= offset {
-		r := c.records[0]
-		if r.busy {
-			panic("released a record that is being written")
-		}
-		for i := range r.Data {
-			r.Data[i] = 0xdb
-		}
-		c.records = c.records[1:]
-	}
-	c.consumer = max(c.consumer, offset)
-}
-
-func (c *fakeCapture) RingBytes() int { return int(c.size) }
-
-func (c *fakeCapture) Drops() uint64 {
-	defer c.enter()()
-	return c.drops
-}
-
-func (c *fakeCapture) Flip() error {
-	defer c.enter()()
-	c.current = 1 - c.current
-	c.host.finishPrograms()
-	return nil
-}
-
-func (c *fakeCapture) ClearIdle() {
-	defer c.enter()()
-	c.clearIdle()
-}
-
-func (c *fakeCapture) clearIdle() {
-	for _, b := range c.gen[1-c.current] {
-		clear(b)
-	}
-}
-
-func (c *fakeCapture) DirtyToDebt() {
-	defer c.enter()()
-	for d := range c.debt {
-		for i := range c.debt[d] {
-			c.debt[d][i] = c.debt[d][i] || c.gen[0][d][i] || c.gen[1][d][i]
-		}
-	}
-	c.clearIdle()
-}
-
-func (c *fakeCapture) LateToDebt() bool {
-	defer c.enter()()
-	any := false
-	for d := range c.late {
-		for i, set := range c.late[d] {
-			if set {
-				c.debt[d][i], c.late[d][i], any = true, false, true
-			}
-		}
-	}
-	return any
-}
-
-func (c *fakeCapture) OutstandingDropped() uint64 {
-	defer c.enter()()
-	return uint64(len(c.outstanding))
-}
-
-func (c *fakeCapture) BeginDrain() {
-	defer c.enter()()
-	if !c.host.noDrain {
-		c.wanted++
-	}
-}
-
-func (c *fakeCapture) Draining() bool {
-	defer c.enter()()
-	c.seen = c.wanted
-	return c.seen != c.ended
-}
-
-func (c *fakeCapture) EndDrain() {
-	defer c.enter()()
-	c.ended = c.seen
-}
-
-func (c *fakeCapture) Meta(cell int) uint64 { return c.meta[cell] }
-
-func (c *fakeCapture) SetMeta(cell int, v uint64) {
-	defer c.enter()()
-	c.meta[cell] = v
-	if cell == cellLayout || cell == cellSlot {
-		e := memory{cells: c}.load()
-		c.openings[journalEpoch{e.journal, e.number}] = opening{base: e.base, seq: len(c.log)}
-	}
-}
-
-func (c *fakeCapture) Debt(disk uint16) Bitmap { return fakeBitmap{c, int(disk)} }
-
-type fakeBitmap struct {
-	c    *fakeCapture
-	disk int
-}
-
-func (b fakeBitmap) BlockSize() uint64 { return testBlock }
-func (b fakeBitmap) Blocks() uint64    { return uint64(len(b.c.debt[b.disk])) }
-
-func (b fakeBitmap) NextSet(from uint64) (start, end uint64, ok bool) {
-	defer b.c.enter()()
-	bits := b.c.debt[b.disk]
-	n := uint64(len(bits))
-	for start = from; start < n && !bits[start]; start++ {
-	}
-	for end = start; end < n && bits[end]; end++ {
-	}
-	return start, end, start < n
-}
-
-func (b fakeBitmap) Set(start, end uint64)   { b.put(start, end, true) }
-func (b fakeBitmap) Clear(start, end uint64) { b.put(start, end, false) }
-
-func (b fakeBitmap) put(start, end uint64, v bool) {
-	defer b.c.enter()()
-	for i := start; i < end; i++ {
-		b.c.debt[b.disk][i] = v
-	}
-}
-
-func (b fakeBitmap) Count() uint64 {
-	defer b.c.enter()()
-	n := uint64(0)
-	for _, set := range b.c.debt[b.disk] {
-		if set {
-			n++
-		}
-	}
-	return n
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"net"
 	"os"
 	"strconv"
 	"testing"
@@ -44,25 +45,43 @@ func newModel(t *testing.T, seed uint64) *model {
 }
 
 func (m *model) start() {
+	m.build(nil)
+	m.run()
+}
+
+func (m *model) config(dial func(context.Context) (net.Conn, error)) Config {
 	h := m.host
 	var disks []Disk
 	for i, d := range h.disks {
 		disks = append(disks, Disk{Index: uint16(i), Device: fmt.Sprintf("disk%d", i), Bytes: uint64(len(d)), Reader: diskReader{h, i}})
 	}
-	s, err := New(Config{
-		Capture: h.fakeCapture, Disks: disks, Agent: "test", Dial: m.server.dial, Clock: h.clock,
+	if dial == nil {
+		dial = m.server.dial
+	}
+	return Config{
+		Capture: h.fakeCapture, Disks: disks, Agent: "test", Dial: dial, Clock: h.clock,
 		InFlightWrites: h.inFlightWrites, Log: slog.New(slog.DiscardHandler), Poll: 10 * time.Millisecond,
 		FrameBytes: 4 << 10, ChunkBytes: 8 << 10, Window: 32 << 10, Readers: 2,
-	})
+	}
+}
+
+func (m *model) newSource(dial func(context.Context) (net.Conn, error)) *Source {
+	s, err := New(m.config(dial))
 	require.NoError(m.t, err)
+	return s
+}
+
+func (m *model) build(dial func(context.Context) (net.Conn, error)) { m.source = m.newSource(dial) }
+
+func (m *model) run() {
 	ctx, cancel := context.WithCancel(m.t.Context())
-	m.stop, m.source, m.ended = cancel, s, make(chan struct{})
-	go func(ended chan struct{}) {
+	m.stop, m.ended = cancel, make(chan struct{})
+	go func(s *Source, ended chan struct{}) {
 		defer close(ended) // also when killed
 		if err := s.Run(ctx); err != nil {
 			m.t.Errorf("agent: %v", err)
 		}
-	}(m.ended)
+	}(m.source, m.ended)
 }
 
 // kill ends the agent at one of its next calls into the capture.
@@ -132,7 +151,7 @@ func (m *model) disturb() {
 		if m.rng.IntN(3) == 0 {
 			for range 70 {
 				pause(time.Second)
-				m.host.completeCaptured()
+				m.host.completeOthers()
 			}
 		}
 	case n < 83:

@@ -1,6 +1,7 @@
 package source
 
 import (
+	"bytes"
 	"context"
 	"sync"
 	"unsafe"
@@ -47,12 +48,13 @@ func newReaders(n int) readers {
 func (r *readers) start(ctx context.Context) {
 	for range r.n {
 		r.group.Go(func() {
+			var buf []byte
 			for {
 				select {
 				case <-ctx.Done():
 					return
 				case c := <-r.requests:
-					c.read()
+					buf = c.read(buf)
 					r.results <- c // has room for all that idle allows
 				}
 			}
@@ -72,9 +74,12 @@ func (r *readers) submit(c *chunk) {
 
 func (r *readers) taken() { r.out-- }
 
-func (c *chunk) read() {
+// read reads and frames the chunk by way of buf, which it returns for the next, larger if need be.
+func (c *chunk) read(buf []byte) []byte {
 	size := c.disk.debt.BlockSize()
-	buf := alignedBuffer(c.bytes)
+	if len(buf) < c.bytes {
+		buf = alignedBuffer(c.bytes)
+	}
 	w := framer{chunk: c}
 	for _, s := range c.spans {
 		from, to := s.start*size, min(s.end*size, c.disk.Bytes)
@@ -82,11 +87,12 @@ func (c *chunk) read() {
 		if n, err := c.disk.Reader.ReadAt(b, int64(from)); n < len(b) {
 			c.frames = nil
 			c.err = fault.New(fault.Transient, "source: read "+c.disk.Device, "%d bytes at %d: %w", len(b), from, err)
-			return
+			return buf
 		}
 		w.add(b, from)
 	}
 	w.flush()
+	return buf
 }
 
 // framer puts what was read into frames, zeroes as ranges or not at all.
@@ -156,21 +162,9 @@ func run(data []byte) (n int, zero bool) {
 	return n, zero
 }
 
-func isZero(b []byte) bool {
-	for len(b) >= 32 {
-		if *(*uint64)(unsafe.Pointer(&b[0]))|*(*uint64)(unsafe.Pointer(&b[8]))|
-			*(*uint64)(unsafe.Pointer(&b[16]))|*(*uint64)(unsafe.Pointer(&b[24])) != 0 {
-			return false
-		}
-		b = b[32:]
-	}
-	for _, c := range b {
-		if c != 0 {
-			return false
-		}
-	}
-	return true
-}
+var zeroes [zeroPiece]byte
+
+func isZero(b []byte) bool { return bytes.Equal(b, zeroes[:len(b)]) }
 
 // alignedBuffer is memory fit for direct reads.
 func alignedBuffer(n int) []byte {
