@@ -14,6 +14,7 @@ type builder struct {
 	bytes     int64 // of the segment so far, header included
 	frames    int
 	torn      bool // a scan ended at a frame that is not whole
+	sealing   bool // its sidecar may be there, even if writing that failed
 	index     []entry
 	spans     []span
 	epochs    []uint64 // current at some frame
@@ -65,7 +66,7 @@ func (b *builder) commit(s staged) {
 
 // fits tells whether a frame may still go into this segment.
 func (b *builder) fits(f *wire.Frame, limit int64) bool {
-	return b.frames == 0 || (b.bytes+int64(len(f.Bytes)) <= limit && f.Epoch-b.baseEpoch < 1<<16)
+	return b.frames == 0 || (!b.sealing && b.bytes+int64(len(f.Bytes)) <= limit && f.Epoch-b.baseEpoch < 1<<16)
 }
 
 // segment is the sealed form.

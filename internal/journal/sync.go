@@ -106,8 +106,10 @@ func (j *Journal) place(f *wire.Frame) error {
 // seal makes the tail a sealed segment: synced, then indexed by a sidecar.
 func (j *Journal) seal() error {
 	if err := j.sync(); err != nil {
+		j.failed = err // even if it is healed: only Sync can say that frames from before this one are gone
 		return err
 	}
+	j.tail.sealing = true
 	s := j.tail.segment()
 	if err := j.writeSidecar(s, j.tail.index); err != nil {
 		return err
