@@ -145,6 +145,24 @@ func TestBrokenHeader(t *testing.T) {
 	require.True(t, fault.Is(read(b), fault.Corruption), "checksum")
 }
 
+// TestHeaderLimits: a reader allocates by the header, before it can check the sum.
+func TestHeaderLimits(t *testing.T) {
+	le := binary.LittleEndian
+	for name, do := range map[string]func(b []byte){
+		"extents": func(b []byte) {
+			le.PutUint32(b[20:], wire.MaxExtents+1)
+			le.PutUint32(b[8:], (wire.MaxExtents+1)*wire.ExtentSize)
+		},
+		"stored": func(b []byte) { le.PutUint32(b[12:], 5<<20+1) },
+		"raw":    func(b []byte) { le.PutUint32(b[16:], wire.MaxRaw+1) },
+	} {
+		frame, _, _ := sample(true)
+		do(frame)
+		_, err := wire.ParseHeader(frame)
+		require.True(t, fault.Is(err, fault.Corruption), "%s: %v", name, err)
+	}
+}
+
 func TestBrokenExtent(t *testing.T) {
 	le := binary.LittleEndian
 	frame, _, _ := sample(false)
@@ -155,12 +173,14 @@ func TestBrokenExtent(t *testing.T) {
 		"data as zeroes":     func(e []byte) { e[2] = byte(wire.KindZero) },
 		"before the last":    func(e []byte) { le.PutUint32(e[4:], 8) },
 		"sector":             func(e []byte) { le.PutUint64(e[8:], 1<<54+1) },
-		"half a sector":      func(e []byte) { le.PutUint64(e[16:], 511) },
 		"longer than data":   func(e []byte) { le.PutUint64(e[16:], 1024) },
 		"length that wraps":  func(e []byte) { le.PutUint64(e[16:], 1<<63) },
 		"more than a frame":  func(e []byte) { le.PutUint64(e[16:], wire.MaxRaw+512) },
 		"end past the space": func(e []byte) { e[2] = byte(wire.KindZero); le.PutUint64(e[16:], 1<<62+512) },
 	}
+	half := bytes.Clone(frame)
+	le.PutUint64(half[second+wire.ExtentSize+16:], 511)
+	require.True(t, fault.Is(read(reseal(half)), fault.Corruption), "half a sector of zeroes")
 	for name, do := range cases {
 		b := bytes.Clone(frame)
 		do(b[second : second+wire.ExtentSize])
