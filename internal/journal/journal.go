@@ -79,6 +79,7 @@ type published struct {
 	sealed []*segment
 	tail   *tailView // nil between segments
 	bytes  int64     // of sealed segments
+	frames uint64    // in them
 }
 
 // tailView is the durable part of the segment being written.
@@ -86,6 +87,7 @@ type tailView struct {
 	number    uint64
 	baseEpoch uint64
 	bytes     int64
+	frames    int
 	index     []entry
 	spans     []span
 }
@@ -110,9 +112,11 @@ func (j *Journal) State() State {
 	s := State{
 		ID: j.meta.ID, Disks: j.meta.Disks, CaptureID: c.Capture, Epoch: c.Number, First: c.First, BaselineDone: c.Done,
 		Durable: p.fold.bio, Highest: p.fold.highest, Watermark: unixTime(c.Water), Bytes: p.bytes, Segments: len(p.sealed),
+		Frames: p.frames,
 	}
 	if p.tail != nil {
 		s.Bytes += p.tail.bytes
+		s.Frames += uint64(p.tail.frames)
 		s.Segments++
 	}
 	for e := range p.fold.epochs {

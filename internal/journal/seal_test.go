@@ -48,6 +48,13 @@ func TestSyncTellsOfAFailedSeal(t *testing.T) {
 	for pos := uint64(101); pos < 110; pos++ {
 		require.NoError(t, j.Append(mustParse(t, dataFrame(1, pos, pos%20, byte(pos)))))
 	}
+	require.NoError(t, j.Sync())
+	require.Greater(t, j.State().Segments, 1)
+	require.EqualValues(t, 11, j.State().Frames, "what an agent saw acknowledged is counted, whatever it was")
+	require.NoError(t, j.Close())
+	j, err = Open(fs, simDir, Options{Log: quiet})
+	require.NoError(t, err)
+	require.EqualValues(t, 11, j.State().Frames)
 	require.NoError(t, j.Close())
 }
 

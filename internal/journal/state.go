@@ -16,6 +16,7 @@ type State struct {
 	BaselineDone bool
 	Durable      uint64    // highest position that ends a bio, over all epochs
 	Highest      uint64    // highest position named by anything
+	Frames       uint64    // over all epochs
 	Watermark    time.Time // everything submitted up to it is durable, in the newest epoch; zero when unknown
 	Recoverable  bool      // at least one position is
 	Bytes        int64     // on disk, of segments

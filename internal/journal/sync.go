@@ -50,7 +50,7 @@ func (j *Journal) publish() {
 		fold: t.fold, bytes: t.bytes, frames: t.frames, index: len(t.index), epochs: len(t.epochs), spans: slices.Clone(t.spans),
 	}
 	v := &tailView{
-		number: t.number, baseEpoch: t.baseEpoch, bytes: t.bytes, index: t.index[:len(t.index):len(t.index)], spans: j.undo.spans,
+		number: t.number, baseEpoch: t.baseEpoch, bytes: t.bytes, frames: t.frames, index: t.index[:len(t.index):len(t.index)], spans: j.undo.spans,
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -128,6 +128,7 @@ func (j *Journal) addSealed(s *segment) {
 	defer j.mu.Unlock()
 	j.pub.sealed, j.pub.tail = append(j.pub.sealed, s), nil
 	j.pub.bytes += s.bytes
+	j.pub.frames += uint64(s.sum.Frames)
 }
 
 func (d *directory) writeSidecar(s *segment, index []entry) error {

@@ -57,6 +57,7 @@ type Welcome struct {
 	BaselineDone bool   `json:"baselineDone"`
 	Durable      uint64 `json:"durable"` // highest durable position that ends a bio, over all epochs
 	Highest      uint64 `json:"highest"` // highest position named by anything in the journal: a new base starts above it
+	Frames       uint64 `json:"frames"`  // durable frames in the journal: baseline moves no position, but is counted
 }
 
 // EpochOpen begins an epoch in the journal.

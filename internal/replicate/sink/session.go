@@ -161,7 +161,7 @@ func (se *session) welcome(version uint32, hello wire.Hello) error {
 	st := se.j.State()
 	m, err := wire.Message(wire.TypeWelcome, 0, 0, 0, 0, wire.Welcome{
 		Version: version, Session: se.number, Journal: st.ID, Capture: st.CaptureID, Epoch: st.Epoch, First: st.First,
-		BaselineDone: st.BaselineDone, Durable: st.Durable, Highest: st.Highest,
+		BaselineDone: st.BaselineDone, Durable: st.Durable, Highest: st.Highest, Frames: st.Frames,
 	})
 	if err != nil {
 		return err

@@ -32,7 +32,7 @@ func (x *session) succeed() error {
 // openAll opens an epoch that owes every block.
 func (x *session) openAll(reason uint64, w *wire.Welcome) error {
 	e := epoch{
-		number: w.Epoch + 1, reason: reason, journal: w.Journal, base: x.s.ep.base, acked: w.Durable,
+		number: w.Epoch + 1, reason: reason, journal: w.Journal, base: x.s.ep.base, acked: w.Durable, frames: w.Frames,
 		fresh: w.Epoch == 0 && w.Highest == 0,
 	}
 	if e.base == 0 || e.position(x.cap.Producer()) < w.Highest {

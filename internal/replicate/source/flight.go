@@ -28,6 +28,8 @@ func (x *session) acknowledge(h *wire.Header) error {
 			x.ackedFrames+uint64(len(x.flight)))
 	}
 	x.ackedFrames = h.First
+	x.s.ep.frames = x.stored + h.First // before what it proves: see settleFrame
+	x.s.memory.put(fieldFrames, x.s.ep.frames)
 	free := uint64(0)
 	wall := x.s.clock.now()
 	for i := range x.flight[:n] {

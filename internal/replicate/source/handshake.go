@@ -27,7 +27,7 @@ func (s *Source) serve(ctx context.Context) (progress bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	x := newSession(s, conn, w.Durable)
+	x := newSession(s, conn, &w)
 	if err := x.begin(&w); err != nil {
 		return false, err
 	}

@@ -30,7 +30,7 @@ func newJournal(rng *rand.Rand) *journal {
 
 // welcome folds all frames, as a journal opened anew would.
 func (j *journal) welcome() wire.Welcome {
-	w := wire.Welcome{Version: wire.V1, Journal: j.id}
+	w := wire.Welcome{Version: wire.V1, Journal: j.id, Frames: uint64(len(j.frames))}
 	for i := range j.frames {
 		f := &j.frames[i]
 		w.Highest = max(w.Highest, f.Last)

@@ -5,10 +5,10 @@ import "encoding/binary"
 /*
 What outlives the agent is kept in the capture's pinned meta cells, and dies with the capture:
 
-	0        layout version (1); 0 in a new capture
+	0        layout version (2); 0 in a new capture
 	1        which slot is current
-	2..23    slot 0
-	24..45   slot 1
+	2..24    slot 0
+	25..47   slot 1
 
 A slot describes one epoch. Opening an epoch fills the other slot and then changes cell 1, so a killed agent leaves
 the old epoch or the new one, never a mixture. Cells of the current slot that change within an epoch mean something
@@ -19,7 +19,7 @@ const (
 	cellSlot   = 1
 	cellSlots  = 2
 
-	layoutV1 = 1
+	layoutV2 = 2 // counts acknowledged frames; 1 did not
 )
 
 // The cells of a slot.
@@ -35,6 +35,7 @@ const (
 	fieldFresh     // 1: the journal was empty when the epoch was opened
 	fieldAcked     // highest position of a bio that was acknowledged
 	fieldTime      // time of the last frame acknowledged
+	fieldFrames    // frames that the journal acknowledged, over all connections
 	fieldOpenAcked // 1: EpochOpen was acknowledged
 	fieldDone      // 1: BaselineDone was acknowledged
 	fieldSettled   // 1: the writes in flight at opening have completed
@@ -66,7 +67,7 @@ type epoch struct {
 	fresh                                     bool
 	journal                                   string
 
-	acked                           uint64
+	acked, frames                   uint64
 	time                            int64
 	openAcked, done, settled, zeros bool
 }
@@ -93,7 +94,7 @@ func cell(slot, field int) int { return cellSlots + slot*slotCells + field }
 
 // load returns the zero epoch for a new capture, and for a layout it does not know: then everything is debt.
 func (m memory) load() epoch {
-	if m.cells.Meta(cellLayout) != layoutV1 {
+	if m.cells.Meta(cellLayout) != layoutV2 {
 		return epoch{}
 	}
 	slot := m.slot()
@@ -101,7 +102,7 @@ func (m memory) load() epoch {
 	e := epoch{
 		number: get(fieldEpoch), first: get(fieldFirst), producer: get(fieldProducer), gap: get(fieldGap),
 		drops: get(fieldDrops), base: get(fieldBase), reason: get(fieldReason), opened: int64(get(fieldOpened)),
-		fresh: get(fieldFresh) == 1, acked: get(fieldAcked), time: int64(get(fieldTime)),
+		fresh: get(fieldFresh) == 1, acked: get(fieldAcked), frames: get(fieldFrames), time: int64(get(fieldTime)),
 		openAcked: get(fieldOpenAcked) == 1, done: get(fieldDone) == 1, settled: get(fieldSettled) == 1,
 		zeros: get(fieldZeros) == 1,
 	}
@@ -116,7 +117,7 @@ func (m memory) load() epoch {
 // commit makes e the current epoch, all of it at once.
 func (m memory) commit(e *epoch) {
 	slot := 0
-	if m.cells.Meta(cellLayout) == layoutV1 {
+	if m.cells.Meta(cellLayout) == layoutV2 {
 		slot = 1 - m.slot()
 	}
 	set := func(f int, v uint64) { m.cells.SetMeta(cell(slot, f), v) }
@@ -131,6 +132,7 @@ func (m memory) commit(e *epoch) {
 	set(fieldFresh, flag(e.fresh))
 	set(fieldAcked, e.acked)
 	set(fieldTime, uint64(e.time))
+	set(fieldFrames, e.frames)
 	set(fieldOpenAcked, flag(e.openAcked))
 	set(fieldDone, flag(e.done))
 	set(fieldSettled, flag(e.settled))
@@ -141,7 +143,7 @@ func (m memory) commit(e *epoch) {
 		set(fieldJournal+i, binary.LittleEndian.Uint64(id[8*i:]))
 	}
 	m.cells.SetMeta(cellSlot, uint64(slot))
-	m.cells.SetMeta(cellLayout, layoutV1)
+	m.cells.SetMeta(cellLayout, layoutV2)
 }
 
 // put changes one cell of the current epoch.

@@ -31,6 +31,8 @@ func TestReconcile(t *testing.T) {
 		{"acknowledgement lost", mine, same, func(_ *epoch, w *wire.Welcome) { w.Durable = 180 }, verdict{resume: true, announced: true}},
 		{"other journal", mine, same, func(_ *epoch, w *wire.Welcome) { w.Journal = "k" }, verdict{reason: reasonJournalChanged}},
 		{"bios lost", mine, same, func(_ *epoch, w *wire.Welcome) { w.Durable = 149 }, verdict{reason: reasonRolledBack}},
+		{"baseline lost", mine, same, func(e *epoch, w *wire.Welcome) { e.frames, w.Frames = 8, 7 }, verdict{reason: reasonRolledBack}},
+		{"more than was acknowledged", mine, same, func(e *epoch, w *wire.Welcome) { e.frames, w.Frames = 8, 9 }, verdict{resume: true, announced: true}},
 		{"end of baseline lost", mine, same, func(_ *epoch, w *wire.Welcome) { w.BaselineDone = false }, verdict{reason: reasonRolledBack}},
 		{"epoch lost", mine, before, func(e *epoch, _ *wire.Welcome) { e.acked = 80 }, verdict{reason: reasonRolledBack}},
 		{"two epochs lost", unheard, before, func(_ *epoch, w *wire.Welcome) { w.Epoch = 1 }, verdict{reason: reasonRolledBack}},
@@ -68,10 +70,11 @@ func (c *cells) SetMeta(i int, v uint64) {
 
 // TestMemoryIsAtomic kills the agent after each store of a commit: it remembers the old epoch or the new one.
 func TestMemoryIsAtomic(t *testing.T) {
-	old := epoch{number: 1, first: 2, producer: 3, gap: 4, drops: 5, base: 6, reason: 1, opened: 7, journal: "one", acked: 8, time: 9,
+	old := epoch{number: 1, first: 2, producer: 3, gap: 4, drops: 5, base: 6, reason: 1, opened: 7, journal: "one", acked: 8, frames: 10, time: 9,
 		openAcked: true, done: true, settled: true, zeros: true, fresh: true}
 	next := epoch{number: 11, first: 12, producer: 13, gap: 14, drops: 15, base: 16, reason: 2, opened: 17,
 		journal: "a journal's id of exactly forty-eight bytes, yes.", acked: 18, time: 19}
+	next.frames = 20
 	next.journal = next.journal[:maxJournalID]
 	news := 0
 	for kill := range 100 {
@@ -97,7 +100,7 @@ func TestMemoryIsAtomic(t *testing.T) {
 func TestMemoryOfAnotherLayout(t *testing.T) {
 	c := &cells{left: 1000}
 	memory{cells: c}.commit(&epoch{number: 5})
-	c.SetMeta(cellLayout, layoutV1+1)
+	c.SetMeta(cellLayout, layoutV2+1)
 	require.Equal(t, epoch{}, memory{cells: c}.load())
 }
 

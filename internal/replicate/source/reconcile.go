@@ -21,7 +21,7 @@ func reconcile(e *epoch, captureID string, newest uint64, w *wire.Welcome) verdi
 		return verdict{reason: reasonTrackingLost}
 	case e.journal != w.Journal:
 		return verdict{reason: reasonJournalChanged}
-	case w.Durable < e.acked || w.Epoch+1 < e.number:
+	case w.Durable < e.acked || w.Frames < e.frames || w.Epoch+1 < e.number:
 		return verdict{reason: reasonRolledBack}
 	case w.Epoch > e.number || w.Durable > newest:
 		return verdict{reason: reasonTrackingLost} // somebody else wrote to this journal

@@ -29,6 +29,7 @@ type session struct {
 	flight      []sent // frames not yet acknowledged, in order
 	ackedFrames uint64
 	durable     uint64 // bios at or below it were on the server at Welcome
+	stored      uint64 // frames that were
 	announced   bool   // EpochOpen of the epoch at hand was sent on this connection or is on the server
 	before      uint64 // the epoch to finish before announcing; 0: none
 	beforeFirst uint64 // its first position
@@ -57,11 +58,11 @@ type session struct {
 	published time.Time
 }
 
-func newSession(s *Source, conn *wire.Conn, durable uint64) *session {
+func newSession(s *Source, conn *wire.Conn, w *wire.Welcome) *session {
 	s.sessions++
 	now := time.Now()
 	x := &session{
-		s: s, cap: s.cap, conn: conn, id: s.sessions, durable: durable,
+		s: s, cap: s.cap, conn: conn, id: s.sessions, durable: w.Durable, stored: w.Frames,
 		queue: make(chan outgoing, queueFrames), moved: make(chan struct{}, 1), acks: make(chan wire.Header),
 		failed: make(chan failure, 2), read: s.cap.Consumer(), cycled: now, spoke: now,
 	}
