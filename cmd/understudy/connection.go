@@ -23,10 +23,10 @@ func (c connection) client(ctx context.Context) (*operator.Client, error) {
 
 // instant holds the flags that choose a moment; exactly one is given.
 type instant struct {
-	At       string `help:"The instant, as 2026-01-02T03:04:05.678Z." xor:"instant" required:""`
-	Point    string `help:"A recovery point, as pit-..." xor:"instant" required:""`
-	Position uint64 `help:"A position, as 'understudy points' prints it." xor:"instant" required:""`
-	Latest   bool   `help:"The newest recoverable instant." xor:"instant" required:""`
+	At       string `help:"An instant, as 2026-01-02T03:04:05.678Z." placeholder:"TIME" group:"Which instant (exactly one of):" xor:"instant" required:""`
+	Point    string `help:"A recovery point." placeholder:"pit-..." group:"Which instant (exactly one of):" xor:"instant" required:""`
+	Position uint64 `help:"A position, as 'understudy points' prints it." placeholder:"NUMBER" group:"Which instant (exactly one of):" xor:"instant" required:""`
+	Latest   bool   `help:"The newest recoverable instant." group:"Which instant (exactly one of):" xor:"instant" required:""`
 }
 
 func (i instant) choice() (operator.Choice, error) {
