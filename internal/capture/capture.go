@@ -49,6 +49,7 @@ type Capture struct {
 	*shared
 	owner     owner
 	fresh     bool
+	silent    []uint16      // disks without requests: nothing tells when a write to them completes
 	drainSeen atomic.Uint64 // the latest request for draining that Draining saw, which EndDrain answers
 	queue     *ebpf.Program
 	disks     *ebpf.Map
@@ -90,7 +91,7 @@ func Open(o Options) (*Capture, error) {
 		lock.Close()
 		return nil, err
 	}
-	c.lock = lock
+	c.lock, c.silent = lock, own.silent
 	return c, nil
 }
 

@@ -69,12 +69,22 @@ func (c *Capture) countMisses() error {
 	if err != nil {
 		return kernelFault("count missed runs", err)
 	}
-	known := atomic.LoadUint64(&c.control.misses)
-	if stats.RecursionMisses > known {
-		atomic.AddUint64(&c.control.drops, stats.RecursionMisses-known)
-		atomic.StoreUint64(&c.control.misses, stats.RecursionMisses)
+	if known := atomic.LoadUint64(&c.control.misses); stats.RecursionMisses > known {
+		c.missed(stats.RecursionMisses - known)
 	}
 	return nil
+}
+
+// missed counts missed runs as drops. The bits come first, as they do of every drop: no issue program has set those of a
+// disk without requests, and which blocks were meant is unknown.
+func (c *Capture) missed(runs uint64) {
+	current := int(atomic.LoadUint64(&c.control.current) & 1)
+	for _, disk := range c.silent {
+		b := c.bitmap(regionGen0+current, disk)
+		b.Set(0, b.Blocks())
+	}
+	atomic.AddUint64(&c.control.drops, runs)
+	atomic.AddUint64(&c.control.misses, runs)
 }
 
 // OutstandingDropped counts the dropped bios that have not completed yet.

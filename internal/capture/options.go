@@ -35,31 +35,34 @@ func describe(o Options) (owner, error) {
 			return owner{}, invalid("disk %d (%s) is named twice", d.Index, d.dev())
 		}
 		indexes[d.Index], devs[d.dev()] = true, true
-		od, err := describeDisk(d)
+		od, requests, err := describeDisk(d)
 		if err != nil {
 			return owner{}, err
 		}
 		own.Disks = append(own.Disks, od)
+		if !requests {
+			own.silent = append(own.silent, d.Index)
+		}
 	}
 	return own, nil
 }
 
-func describeDisk(d Disk) (ownedDisk, error) {
+func describeDisk(d Disk) (_ ownedDisk, requests bool, err error) {
 	info, err := blockdev.Stat(d.Path)
 	switch {
 	case err != nil:
-		return ownedDisk{}, err
+		return ownedDisk{}, false, err
 	case info.Partition():
-		return ownedDisk{}, invalid("%s is a partition: whole disks are captured", d.Path)
+		return ownedDisk{}, false, invalid("%s is a partition: whole disks are captured", d.Path)
 	case info.Dev != d.dev():
-		return ownedDisk{}, invalid("%s is device %s, not %s", d.Path, info.Dev, d.dev())
+		return ownedDisk{}, false, invalid("%s is device %s, not %s", d.Path, info.Dev, d.dev())
 	case info.Bytes != d.Bytes:
-		return ownedDisk{}, invalid("%s has %d bytes, not %d", d.Path, info.Bytes, d.Bytes)
+		return ownedDisk{}, false, invalid("%s has %d bytes, not %d", d.Path, info.Bytes, d.Bytes)
 	case info.Zoned:
-		return ownedDisk{}, fault.New(fault.Unsupported, "capture: open", "%s is a zoned device", d.Path).
+		return ownedDisk{}, false, fault.New(fault.Unsupported, "capture: open", "%s is a zoned device", d.Path).
 			WithHint("zoned devices choose where a write lands after it was submitted; leave it out")
 	}
-	return ownedDisk{Disk: d, Sequence: info.Sequence}, nil
+	return ownedDisk{Disk: d, Sequence: info.Sequence}, info.Requests, nil
 }
 
 func invalid(format string, args ...any) error {

@@ -24,6 +24,8 @@ type owner struct {
 	Owner     string      `json:"owner"`
 	RingBytes int         `json:"ringBytes"`
 	Disks     []ownedDisk `json:"disks"`
+
+	silent []uint16 // not recorded: see Capture
 }
 
 type ownedDisk struct {
