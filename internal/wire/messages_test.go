@@ -1,6 +1,7 @@
 package wire_test
 
 import (
+	"encoding/binary"
 	"io"
 	"net"
 	"strings"
@@ -39,6 +40,18 @@ func TestMessage(t *testing.T) {
 	require.True(t, fault.Is(err, fault.Invalid), "%v", err)
 	_, err = wire.Message(wire.TypeHello, 0, 0, 0, 0, func() {})
 	require.True(t, fault.Is(err, fault.Bug), "%v", err)
+}
+
+// TestRawLengthIsChecked: the header's raw length bounds what decompressing may take.
+func TestRawLengthIsChecked(t *testing.T) {
+	b, err := wire.Message(wire.TypeRefuse, 0, 0, 0, 0, strings.Repeat("x", 1<<20))
+	require.NoError(t, err)
+	require.Less(t, len(b), 1<<19)
+	binary.LittleEndian.PutUint32(b[16:], 100)
+	f, err := wire.Parse(reseal(b))
+	require.NoError(t, err)
+	_, err = f.Payload(nil)
+	require.True(t, fault.Is(err, fault.Corruption), "%v", err)
 }
 
 func TestRefusalKeepsKindAndHint(t *testing.T) {

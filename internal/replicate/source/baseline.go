@@ -177,14 +177,15 @@ func (x *session) chunkDone(c *chunk) {
 }
 
 // finish looks whether the baseline is complete as of producer, which was read before the last Flip: then what was
-// dropped before it is counted, and what was in flight has completed and is marked late.
+// dropped before it is counted, and what was in flight at the opening has completed and is marked late. A write
+// dropped since then needs no waiting for: it taints the epoch.
 func (x *session) finish(producer uint64, now int64) {
 	b, e := &x.base, &x.s.ep
 	if e.done || b.told || b.finishing != nil || x.tainted || !x.paid() || !e.settled {
 		return
 	}
 	x.unsettle()
-	if !e.settled || x.cap.OutstandingDropped() > 0 {
+	if !e.settled {
 		return
 	}
 	if x.cap.LateToDebt() {

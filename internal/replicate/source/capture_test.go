@@ -22,6 +22,7 @@ type fakeCapture struct {
 	debt, late         []bitset
 	outstanding        map[*write]bool
 	wanted, ended      uint64 // draining
+	asked              int    // calls of BeginDrain
 	seen               uint64
 	meta               [capture.MetaCells]uint64
 
@@ -46,6 +47,9 @@ func (c *fakeCapture) enter() func() {
 	h := c.host
 	h.mu.Lock()
 	c.meanwhile(60)
+	if h.hook != nil {
+		h.hook()
+	}
 	if h.killIn > 0 {
 		if h.killIn--; h.killIn == 0 {
 			h.mu.Unlock()
@@ -181,6 +185,7 @@ func (c *fakeCapture) OutstandingDropped() uint64 {
 
 func (c *fakeCapture) BeginDrain() {
 	defer c.enterRare()()
+	c.asked++
 	if !c.host.noDrain {
 		c.wanted++
 	}

@@ -44,7 +44,6 @@ type Capture interface {
 	ClearIdle()
 	DirtyToDebt()
 	LateToDebt() bool
-	OutstandingDropped() uint64
 	Debt(disk uint16) Bitmap
 
 	// BeginDrain has every completion marked late until EndDrain has answered it. Where the engine cannot, it may do

@@ -28,12 +28,14 @@ type host struct {
 	programs map[uint32]*program // running, by CPU
 	inflight []*write            // given to the disk, not completed
 
-	busy     bool  // writes come between the agent's calls too
-	killIn   int   // the goroutine that makes the n-th call from now dies there; 0: none does
-	readErrs int   // so many reads fail
-	noDrain  bool  // BeginDrain does nothing
-	stuck    bool  // no dropped write that is remembered completes
-	ringErr  error // of the next look at the ring
+	busy     bool   // writes come between the agent's calls too
+	killIn   int    // the goroutine that makes the n-th call from now dies there; 0: none does
+	readErrs int    // so many reads fail
+	noDrain  bool   // BeginDrain does nothing
+	forgets  bool   // some dropped writes find no room to be remembered
+	stuck    bool   // no dropped write that is remembered completes
+	ringErr  error  // of the next look at the ring
+	hook     func() // before every call of the agent
 }
 
 // write is one bio, as the oracle remembers it.
@@ -271,7 +273,7 @@ func (h *host) drop(w *write) {
 	c := h.fakeCapture
 	w.dropped, w.at = true, c.producer
 	c.log = append(c.log, w)
-	if h.rng.IntN(8) == 0 {
+	if h.forgets && h.rng.IntN(8) == 0 {
 		c.wanted++ // no room to remember it
 	} else {
 		c.outstanding[w] = true

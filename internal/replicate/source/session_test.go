@@ -32,9 +32,12 @@ func (m *model) end() {
 
 // put writes data at once, captured if it fits the ring.
 func (m *model) put(offset int, data []byte) {
-	h := m.host
-	h.mu.Lock()
-	defer h.mu.Unlock()
+	m.host.mu.Lock()
+	defer m.host.mu.Unlock()
+	m.host.put(offset, data)
+}
+
+func (h *host) put(offset int, data []byte) {
 	w := &write{op: capture.Write, offset: offset, bytes: len(data), data: data, stamp: time.Now()}
 	h.mark(h.gen[h.current], w)
 	h.programs[0] = &program{w: w, parts: []int{len(data)}}
