@@ -26,6 +26,10 @@ const (
 	entrySize  = 40
 	maxSectors = 1 << 31
 
+	// No bio is so long that it is split, so these bound the memory that a hostile agent can take.
+	maxFrameEntries = 16 * wire.MaxExtents
+	maxIndex        = 1 << 22 // a segment that has so many entries ends
+
 	entryEnd      = 1 << 0
 	entryBaseline = 1 << 1
 )
@@ -65,6 +69,15 @@ func parseEntry(b []byte) entry {
 		frame: le.Uint32(b[28:]), raw: le.Uint16(b[32:]), disk: le.Uint16(b[34:]), epoch: le.Uint16(b[36:]),
 		kind: wire.Kind(b[38]), flags: b[39],
 	}
+}
+
+// countEntries is at least what appendEntries will append.
+func countEntries(extents []wire.Extent) uint64 {
+	n := uint64(len(extents))
+	for i := range extents {
+		n += extents[i].Bytes / (maxSectors * wire.SectorSize)
+	}
+	return n
 }
 
 // appendEntries indexes the extents of one frame. clock is the epoch's running maximum of time before them.

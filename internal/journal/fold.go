@@ -121,6 +121,9 @@ func (s *fold) openEpoch(f *wire.Frame, disks diskSet) error {
 	if h.First < s.data {
 		return refuse(fault.Conflict, h, "begins at %d, below the captured position %d", h.First, s.data)
 	}
+	if h.First < s.cur.First {
+		return refuse(fault.Conflict, h, "begins at %d, below the epoch before it at %d", h.First, s.cur.First)
+	}
 	if s.cur.Number != 0 {
 		s.closed = append(s.closed, s.cur)
 	}

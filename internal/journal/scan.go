@@ -1,6 +1,8 @@
 package journal
 
 import (
+	"slices"
+
 	"github.com/understudy-dr/understudy/internal/fault"
 	"github.com/understudy-dr/understudy/internal/vfs"
 	"github.com/understudy-dr/understudy/internal/wire"
@@ -44,6 +46,9 @@ func (b *builder) stage(f *wire.Frame, disks diskSet) (staged, error) {
 	if err := s.fold.apply(f, b.extents, disks); err != nil {
 		return staged{}, err
 	}
+	if n := countEntries(b.extents); n > maxFrameEntries {
+		return staged{}, refuse(fault.Invalid, &f.Header, "%d index entries, the most is %d", n, maxFrameEntries)
+	}
 	b.fresh = appendEntries(b.fresh[:0], &f.Header, b.extents, uint32(b.bytes), uint16(s.fold.cur.Number-b.baseEpoch), clock)
 	return s, nil
 }
@@ -66,7 +71,7 @@ func (b *builder) commit(s staged) {
 
 // fits tells whether a frame may still go into this segment.
 func (b *builder) fits(f *wire.Frame, limit int64) bool {
-	return b.frames == 0 || (!b.sealing && b.bytes+int64(len(f.Bytes)) <= limit && f.Epoch-b.baseEpoch < 1<<16)
+	return b.frames == 0 || (!b.sealing && len(b.index) < maxIndex && b.bytes+int64(len(f.Bytes)) <= limit && f.Epoch-b.baseEpoch < 1<<16)
 }
 
 // segment is the sealed form.
@@ -77,8 +82,9 @@ func (b *builder) segment() *segment {
 		if len(b.epochs) == 0 || e.Number < b.epochs[0] {
 			break
 		}
-		s.sum.Epochs = append([]epoch{*e}, s.sum.Epochs...)
+		s.sum.Epochs = append(s.sum.Epochs, *e)
 	}
+	slices.Reverse(s.sum.Epochs)
 	return s
 }
 
