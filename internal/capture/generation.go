@@ -87,9 +87,6 @@ func (c *Capture) missed(runs uint64) {
 	atomic.AddUint64(&c.control.misses, runs)
 }
 
-// OutstandingDropped counts the dropped bios that have not completed yet.
-func (c *Capture) OutstandingDropped() uint64 { return atomic.LoadUint64(&c.control.outstanding) }
-
 // Meta reads a pinned cell. Cells are zero when the capture is made and survive the process.
 func (c *Capture) Meta(cell int) uint64 { return atomic.LoadUint64(&c.meta[cell]) }
 

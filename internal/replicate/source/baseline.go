@@ -177,15 +177,14 @@ func (x *session) chunkDone(c *chunk) {
 }
 
 // finish looks whether the baseline is complete as of producer, which was read before the last Flip: then what was
-// dropped before it is counted, and what was in flight at the opening has completed and is marked late. A write
-// dropped since then needs no waiting for: it taints the epoch.
+// dropped before it is counted, and what was in flight at the opening has completed and is marked late.
 func (x *session) finish(producer uint64, now int64) {
 	b, e := &x.base, &x.s.ep
 	if e.done || b.told || b.finishing != nil || x.tainted || !x.paid() || !e.settled {
 		return
 	}
 	x.unsettle()
-	if !e.settled {
+	if !e.settled || x.outstanding() {
 		return
 	}
 	if x.cap.LateToDebt() {
@@ -197,6 +196,32 @@ func (x *session) finish(producer uint64, now int64) {
 		return
 	}
 	b.finishing = &finish{producer: producer, time: now}
+}
+
+// outstanding tells whether a dropped write may still reach the disk. One that has not completed after the longest
+// settling never will: its completion went uncounted. Its blocks are read once more, and it is not waited for again.
+func (x *session) outstanding() bool {
+	s := x.s
+	n := x.cap.OutstandingDropped()
+	if n <= s.forgiven {
+		s.forgiven, s.waiting = n, time.Time{}
+		return false
+	}
+	now := time.Now()
+	if s.waiting.IsZero() {
+		s.waiting = now
+	}
+	if now.Sub(s.waiting) < settleAtMost {
+		return true
+	}
+	found, err := x.cap.LateDropped()
+	if err != nil {
+		s.log.Error("dropped writes cannot be listed; the baseline waits for them", "err", err)
+		return true
+	}
+	s.log.Warn("dropped writes never completed, their blocks are read again", "writes", found)
+	s.forgiven, s.waiting = n, time.Time{}
+	return false
 }
 
 // tellDone sends BaselineDone after all captured writes below its position, and a mark that says so.

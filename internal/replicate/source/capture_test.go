@@ -183,6 +183,14 @@ func (c *fakeCapture) OutstandingDropped() uint64 {
 	return uint64(len(c.outstanding))
 }
 
+func (c *fakeCapture) LateDropped() (uint64, error) {
+	defer c.enterRare()()
+	for w := range c.outstanding {
+		c.host.mark(c.late, w)
+	}
+	return uint64(len(c.outstanding)), nil
+}
+
 func (c *fakeCapture) BeginDrain() {
 	defer c.enterRare()()
 	c.asked++

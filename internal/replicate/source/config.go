@@ -46,6 +46,9 @@ type Capture interface {
 	LateToDebt() bool
 	Debt(disk uint16) Bitmap
 
+	OutstandingDropped() uint64
+	LateDropped() (uint64, error)
+
 	// BeginDrain has every completion marked late until EndDrain has answered it. Where the engine cannot, it may do
 	// nothing: then Draining stays false and the source reads no block before the writes of its time have settled.
 	BeginDrain()

@@ -21,18 +21,21 @@ import (
 
 // Source replicates one server. Run owns all of its state; Status and SetBandwidth may be called by any goroutine.
 type Source struct {
-	cfg     Config
-	cap     Capture
-	log     *slog.Logger
-	id      string // of the capture, hex
-	disks   []*disk
-	memory  memory
-	ep      epoch // as memory holds it
-	clock   clock
-	settle  settling
-	readers readers
-	limiter *rate.Limiter
-	meter   meter
+	cfg    Config
+	cap    Capture
+	log    *slog.Logger
+	id     string // of the capture, hex
+	disks  []*disk
+	memory memory
+	ep     epoch // as memory holds it
+	clock  clock
+	settle settling
+	// Dropped writes that are waited for no more, and since when others are.
+	forgiven uint64
+	waiting  time.Time
+	readers  readers
+	limiter  *rate.Limiter
+	meter    meter
 
 	sessions uint64
 
