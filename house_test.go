@@ -57,11 +57,10 @@ func TestEveryPackageHasOnePackageComment(t *testing.T) {
 	}
 }
 
-// A file past this size holds more than one idea.
-const maxLines = 520
+// A file past this size holds more than one idea; tests are lists, and may be longer.
+const maxLines, maxTestLines = 520, 700
 
 func TestNoFileGrowsPastUnderstanding(t *testing.T) {
-	allowed := map[string]bool{"internal/capture/bpf/capture.bpf.c": true} // one program, one verifier run
 	walk(t, func(path string) {
 		switch filepath.Ext(path) {
 		case ".go", ".c", ".h", ".ts", ".tsx":
@@ -70,7 +69,11 @@ func TestNoFileGrowsPastUnderstanding(t *testing.T) {
 		}
 		b, err := os.ReadFile(path)
 		require.NoError(t, err)
-		if lines := strings.Count(string(b), "\n"); lines > maxLines && !generated(b) && !allowed[path] {
+		limit := maxLines
+		if strings.HasSuffix(path, "_test.go") {
+			limit = maxTestLines
+		}
+		if lines := strings.Count(string(b), "\n"); lines > limit && !generated(b) {
 			t.Errorf("%s has %d lines: split it", path, lines)
 		}
 	})

@@ -163,7 +163,7 @@ func TestReplicaEqualsSource(t *testing.T) {
 func TestReplicaEqualsSourceUnderFaults(t *testing.T) {
 	s := seed(t)
 	rng := rand.New(rand.NewPCG(s, 2))
-	p := protect(t, 4) // a ring of 4 MiB overflows whenever the link is away
+	p := protect(t, 16) // a ring of 16 MiB overflows when the link is away for long
 	stop := p.startLoad(t, s)
 	rounds := 10
 	if testing.Short() {

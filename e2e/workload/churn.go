@@ -20,7 +20,11 @@ type Churn struct {
 	seed  uint64
 	every time.Duration
 	files []file
+	live  int // not removed
 }
+
+// mostLive bounds what a churn takes, 128 KiB a file on average, so that a slow run does not fill its disk.
+const mostLive = 300
 
 type file struct {
 	name             string
@@ -28,6 +32,9 @@ type file struct {
 	begun, acked     time.Time
 	removing, remove time.Time // removal begun, acknowledged
 }
+
+// maxLive bounds the space that the files take.
+const maxLive = 100
 
 const churnInterval = 100 * time.Millisecond
 
@@ -50,7 +57,7 @@ func (c *Churn) Run(ctx context.Context) error {
 		if err := c.write(rng); err != nil {
 			return err
 		}
-		if len(c.files)%3 == 0 {
+		for first := len(c.files)%3 == 0; first || c.live > mostLive; first = false {
 			if err := c.remove(rng); err != nil {
 				return err
 			}
@@ -82,13 +89,14 @@ func (c *Churn) write(rng *rand.Rand) error {
 	}
 	f.acked = time.Now()
 	c.files = append(c.files, f)
+	c.live++
 	return nil
 }
 
 func (c *Churn) remove(rng *rand.Rand) error {
 	f := &c.files[rng.IntN(len(c.files))]
-	if !f.removing.IsZero() {
-		return nil
+	for !f.removing.IsZero() {
+		f = &c.files[rng.IntN(len(c.files))]
 	}
 	f.removing = time.Now()
 	if err := os.Remove(filepath.Join(c.dir, f.name)); err != nil {
@@ -98,6 +106,7 @@ func (c *Churn) remove(rng *rand.Rand) error {
 		return err
 	}
 	f.remove = time.Now()
+	c.live--
 	return nil
 }
 
