@@ -84,6 +84,18 @@ func (s diskSet) close() error {
 	return err
 }
 
+// resized tells of a disk that no longer has the size it is replicated with: every write beyond its old end is a drop,
+// so no baseline ever completes, and nothing else says why.
+func (s diskSet) resized() error {
+	for _, d := range s {
+		if n, err := d.device.Size(); err == nil && n != d.bytes {
+			return fault.New(fault.Conflict, "agent: disks", "%s has %d bytes now, %d are replicated", d.path, n, d.bytes).
+				WithHint("stop replication, then run the agent again and start replication anew: all disks are copied")
+		}
+	}
+	return nil
+}
+
 func (s diskSet) find(path string) (disk, error) {
 	for _, d := range s {
 		if d.path == path {

@@ -115,6 +115,14 @@ func (r *replicator) dialer(address string) (func(context.Context) (net.Conn, er
 // ended delivers the result of a source that stopped by itself.
 func (r *replicator) ended() <-chan error { return r.done }
 
+// trouble is what keeps replication from running, or from ever being complete.
+func (r *replicator) trouble() error {
+	if r.failure != nil {
+		return r.failure
+	}
+	return r.disks.resized()
+}
+
 // stop ends the source; the capture goes on in the kernel.
 func (r *replicator) stop() {
 	if r.source == nil {

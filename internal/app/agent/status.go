@@ -88,8 +88,8 @@ func replaceStatus(path string, content []byte) error {
 }
 
 func (r *replicator) describe(s *Status) {
-	if r.failure != nil {
-		s.Error = r.failure.Error()
+	if err := r.trouble(); err != nil {
+		s.Error = err.Error()
 	}
 	if r.source == nil {
 		return
@@ -99,7 +99,7 @@ func (r *replicator) describe(s *Status) {
 	s.RingBytes, s.RingUsed, s.Drops, s.Gaps = st.RingBytes, st.RingUsed, st.Drops, st.Gaps
 	s.RawBytes, s.WireBytes, s.Rate = st.RawBytes, st.WireBytes, st.Rate
 	s.LagP50, s.LagP99, s.LagSamples = milliseconds(st.Latency.OldestP50), milliseconds(st.Latency.OldestP99), st.Latency.Frames
-	if st.Err != nil {
+	if st.Err != nil && s.Error == "" {
 		s.Error = st.Err.Error()
 	}
 	for _, d := range st.Disks {
@@ -123,8 +123,8 @@ var phases = map[source.Phase]agentpb.Phase{
 // progress is what the control plane is told.
 func (r *replicator) progress() *agentpb.Progress {
 	p := &agentpb.Progress{}
-	if r.failure != nil {
-		p.LastError = r.failure.Error()
+	if err := r.trouble(); err != nil {
+		p.LastError = err.Error()
 	}
 	if r.source == nil {
 		return p
@@ -136,7 +136,7 @@ func (r *replicator) progress() *agentpb.Progress {
 	if st.ETA > 0 {
 		p.EtaNs = time.Now().Add(st.ETA).UnixNano()
 	}
-	if st.Err != nil {
+	if st.Err != nil && p.LastError == "" {
 		p.LastError = st.Err.Error()
 	}
 	for _, d := range st.Disks {
