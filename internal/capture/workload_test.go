@@ -122,10 +122,10 @@ func useRaw(t *testing.T, rng *rand.Rand, d Disk) {
 		}
 		at := rng.Int64N(sectors - count + 1)
 		from := rng.Int64N(2048) << 9
-		switch {
-		case i%31 == 5:
+		switch i % 31 {
+		case 5:
 			err = ioctlRange(f, unix.BLKDISCARD, at<<9, count<<9)
-		case i%31 == 6:
+		case 6:
 			err = ioctlRange(f, unix.BLKZEROOUT, at<<9, count<<9)
 		default:
 			_, err = f.WriteAt(buffer[from:from+count<<9], at<<9)

@@ -224,6 +224,19 @@ func (x *session) outstanding() bool {
 	return false
 }
 
+// recall taints the epoch when a dropped write that is waited for no more has completed after all: its blocks, which
+// are late now, were read too early, and only another epoch reads them again.
+func (x *session) recall() {
+	n := x.cap.OutstandingDropped()
+	if n >= x.s.forgiven {
+		return
+	}
+	x.s.forgiven = n
+	if x.s.ep.done && x.announced && !x.tainted {
+		x.taint(x.read)
+	}
+}
+
 // tellDone sends BaselineDone after all captured writes below its position, and a mark that says so.
 func (x *session) tellDone() error {
 	b, e := &x.base, &x.s.ep

@@ -100,7 +100,6 @@ type settling struct {
 	since    time.Time
 	draining bool // completions have been marked late all the while
 	quiet    map[uint16]bool
-	checked  time.Time
 }
 
 // settled tells whether they have. It may be asked often.

@@ -2,6 +2,7 @@ package source
 
 import (
 	"context"
+	"errors"
 	"io"
 	"slices"
 	"time"
@@ -101,7 +102,7 @@ func refusal(err error) error {
 
 // ended says in our words that the peer has hung up.
 func ended(err error) error {
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		return fault.New(fault.Transient, "source", "the server closed the connection")
 	}
 	return err

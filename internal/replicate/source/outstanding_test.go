@@ -17,6 +17,8 @@ type uncounted struct {
 
 func (u *uncounted) OutstandingDropped() uint64 { return u.outstanding }
 
+func (u *uncounted) Drops() uint64 { return 0 }
+
 func (u *uncounted) LateDropped() (uint64, error) {
 	u.late = u.outstanding
 	return u.late, nil
@@ -37,11 +39,18 @@ func TestUncountedCompletionsDoNotHoldTheBaselineForEver(t *testing.T) {
 		require.EqualValues(t, 2, c.late, "their blocks are marked late")
 
 		require.False(t, x.outstanding(), "the same are not waited for again")
+		x.recall()
+		require.False(t, x.tainted, "they are as they were")
 		c.outstanding = 3
 		require.True(t, x.outstanding(), "a later one is")
 		c.outstanding = 1
 		require.False(t, x.outstanding(), "less than were forgiven")
 		c.outstanding = 2
 		require.True(t, x.outstanding(), "one more than is left of them")
+
+		x.s.ep.done, x.announced = true, true
+		c.outstanding = 0
+		x.recall()
+		require.True(t, x.tainted, "the one forgiven has completed: its blocks were read too early")
 	})
 }

@@ -9,6 +9,7 @@ package source
 import (
 	"context"
 	"encoding/hex"
+	"errors"
 	"log/slog"
 	"math/rand/v2"
 	"sync"
@@ -57,6 +58,9 @@ func New(c Config) (*Source, error) {
 		s.disks = append(s.disks, &disk{Disk: d, debt: c.Capture.Debt(d.Index)})
 	}
 	s.ep = s.memory.load()
+	if s.ep.done {
+		s.forgiven = c.Capture.OutstandingDropped()
+	}
 	s.readers = newReaders(c.Readers)
 	s.publish(PhaseConnecting, nil)
 	return s, nil
@@ -123,7 +127,7 @@ type final struct{ error }
 func (f final) Unwrap() error { return f.error }
 
 func permanent(err error) bool {
-	_, ok := err.(final)
+	_, ok := errors.AsType[final](err)
 	return ok
 }
 
