@@ -232,7 +232,22 @@ func (x *session) recall() {
 		return
 	}
 	x.s.forgiven = n
-	if x.s.ep.done && x.announced && !x.tainted {
+	complete := x.s.ep.done || x.base.told || x.base.finishing != nil // and finish looks for late blocks no more
+	if complete && x.announced && !x.tainted {
+		x.taint(x.read)
+	}
+}
+
+// doubt taints an epoch whose baseline is complete and that owes something all the same: a write that was not waited
+// for has completed while nobody looked.
+func (x *session) doubt() {
+	x.s.forgiven = x.cap.OutstandingDropped() // what completes from now on, recall notices
+	owes := x.cap.LateToDebt()
+	for _, d := range x.s.disks {
+		_, _, any := d.debt.NextSet(0)
+		owes = owes || any
+	}
+	if owes {
 		x.taint(x.read)
 	}
 }

@@ -133,6 +133,7 @@ func (x *session) begin(w *wire.Welcome) error {
 		x.remember(fieldOpenAcked)
 		if w.BaselineDone {
 			x.remember(fieldDone)
+			x.doubt()
 		}
 	}
 	s.log.Info("connected", "journal", w.Journal, "session", w.Session, "epoch", s.ep.number, "durable", w.Durable,

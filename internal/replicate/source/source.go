@@ -58,9 +58,6 @@ func New(c Config) (*Source, error) {
 		s.disks = append(s.disks, &disk{Disk: d, debt: c.Capture.Debt(d.Index)})
 	}
 	s.ep = s.memory.load()
-	if s.ep.done {
-		s.forgiven = c.Capture.OutstandingDropped()
-	}
 	s.readers = newReaders(c.Readers)
 	s.publish(PhaseConnecting, nil)
 	return s, nil
