@@ -33,9 +33,6 @@ type file struct {
 	removing, remove time.Time // removal begun, acknowledged
 }
 
-// maxLive bounds the space that the files take.
-const maxLive = 100
-
 const churnInterval = 100 * time.Millisecond
 
 // NewChurn prepares a churn of a file each interval.
