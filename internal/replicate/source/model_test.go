@@ -300,7 +300,7 @@ func (m *model) stateAt(c *fakeCapture, o opening, position uint64) ([][]byte, b
 		}
 	}
 	for _, w := range c.log {
-		if w.dropped && w.completed.Sub(w.stamp) > settleAtMost && w.completed.Add(time.Second).After(now) {
+		if w.dropped && (w.completed.IsZero() || w.completed.Sub(w.stamp) > settleAtMost && w.completed.Add(time.Second).After(now)) {
 			return nil, false // it was not waited for
 		}
 		if w.dropped && (w.at == limit || w.at+8 == limit) {
