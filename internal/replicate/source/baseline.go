@@ -187,9 +187,9 @@ func (x *session) finish(producer uint64, now int64) {
 	if !e.settled || x.outstanding() {
 		return
 	}
+	x.remember(fieldZeros) // every block was read once; before the debt, for an agent that is killed between the two
 	if x.cap.LateToDebt() {
 		b.empty = false
-		x.remember(fieldZeros)
 		return
 	}
 	if x.cap.Drops() != e.drops {
@@ -241,7 +241,9 @@ func (x *session) recall() {
 // doubt taints an epoch whose baseline is complete and that owes something all the same: a write that was not waited
 // for has completed while nobody looked.
 func (x *session) doubt() {
-	x.s.forgiven = x.cap.OutstandingDropped() // what completes from now on, recall notices
+	if n := x.cap.OutstandingDropped(); x.cap.Drops() == x.s.ep.drops {
+		x.s.forgiven = n // what completes from now on, recall notices
+	}
 	owes := x.cap.LateToDebt()
 	for _, d := range x.s.disks {
 		_, _, any := d.debt.NextSet(0)

@@ -19,7 +19,6 @@ func (x *session) everySecond(now time.Time) error {
 	if err := x.flip(producer); err != nil {
 		return err
 	}
-	x.recall()
 	if !x.tainted && x.cap.Drops() == x.s.ep.drops {
 		x.cycle = x.cap.Producer()
 	}
