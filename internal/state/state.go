@@ -12,7 +12,7 @@ import (
 // Store keeps the records. Everything a View or Update function sees is one consistent snapshot, and an
 // Update is atomic and durable when it returns nil. An Update function may be run once only; it must do
 // nothing but talk to its Tx. Updates are serialised: read, decide and write inside one without losing
-// another writer's change.
+// another writer's change. A statement that the store refuses, other than for fault.NotFound, fails its whole Update.
 type Store interface {
 	View(ctx context.Context, fn func(Reader) error) error
 	Update(ctx context.Context, fn func(Tx) error) error

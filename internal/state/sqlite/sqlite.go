@@ -5,9 +5,7 @@ package sqlite
 import (
 	"context"
 	"database/sql"
-	"embed"
 	"errors"
-	"io/fs"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -18,18 +16,16 @@ import (
 
 	"github.com/understudy-dr/understudy/internal/fault"
 	"github.com/understudy-dr/understudy/internal/state"
+	"github.com/understudy-dr/understudy/internal/state/records"
 )
-
-//go:embed migrations/*.sql
-var migrations embed.FS
 
 // readers bounds the connections that views share. Each holds a page cache.
 const readers = 8
 
-// Store is a state.Store in an SQLite file.
+// Store is a state.Store in an SQLite file. The last one to close folds the WAL into the database.
 type Store struct {
-	write *sql.DB // one connection: updates queue here instead of failing with SQLITE_BUSY
-	read  *sql.DB
+	*records.Store
+	write, read *sql.DB
 }
 
 var _ state.Store = (*Store)(nil)
@@ -48,17 +44,20 @@ func Open(ctx context.Context, path string) (*Store, error) {
 	if err := f.Close(); err != nil {
 		return nil, fault.New(fault.Unknown, op, "%w", err)
 	}
-	s := &Store{}
-	if s.write, err = connect(path, 1, "_txlock=immediate"); err != nil {
+	// Updates queue at one connection instead of failing with SQLITE_BUSY.
+	write, err := connect(path, 1, "_txlock=immediate")
+	if err != nil {
 		return nil, fault.Wrap(op, err)
 	}
-	if s.read, err = connect(path, readers, "_pragma=query_only(1)"); err != nil {
-		return nil, fault.Wrap(op, errors.Join(err, s.Close()))
+	read, err := connect(path, readers, "_pragma=query_only(1)")
+	if err != nil {
+		return nil, fault.Wrap(op, errors.Join(err, write.Close()))
 	}
-	if err := migrate(ctx, s.write); err != nil {
-		return nil, fault.Wrap(op, errors.Join(err, s.Close()))
+	s, err := records.New(ctx, write, read, records.Dialect{Goose: goose.DialectSQLite3, Kind: kindOf})
+	if err != nil {
+		return nil, fault.Wrap(op, err)
 	}
-	return s, nil
+	return &Store{s, write, read}, nil
 }
 
 func connect(path string, conns int, extra string) (*sql.DB, error) {
@@ -66,92 +65,15 @@ func connect(path string, conns int, extra string) (*sql.DB, error) {
 		"&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=foreign_keys(1)&" + extra
 	db, err := sql.Open("sqlite", dsn)
 	if err != nil {
-		return nil, classify("connect", err)
+		return nil, fault.New(kindOf(err), "connect", "%w", err)
 	}
 	db.SetMaxOpenConns(conns)
 	db.SetMaxIdleConns(conns)
 	return db, nil
 }
 
-func migrate(ctx context.Context, db *sql.DB) error {
-	dir, err := fs.Sub(migrations, "migrations")
-	if err != nil {
-		return fault.New(fault.Bug, "migrate", "%w", err)
-	}
-	p, err := goose.NewProvider(goose.DialectSQLite3, db, dir, goose.WithLogger(goose.NopLogger()))
-	if err != nil {
-		return classify("migrate", err)
-	}
-	have, want, err := p.GetVersions(ctx)
-	if err != nil {
-		return classify("migrate", err)
-	}
-	if have > want {
-		return fault.New(fault.Unsupported, "migrate", "schema version %d is newer than %d", have, want).
-			WithHint("this database was used by a newer understudy; run that version")
-	}
-	if _, err := p.Up(ctx); err != nil {
-		return classify("migrate", err)
-	}
-	return nil
-}
-
-// Close waits for running transactions. The last one to close folds the WAL into the database.
-func (s *Store) Close() error {
-	var err error
-	for _, db := range []*sql.DB{s.read, s.write} {
-		if db != nil {
-			err = errors.Join(err, db.Close())
-		}
-	}
-	if err != nil {
-		return classify("state: close", err)
-	}
-	return nil
-}
-
-// View runs fn over one snapshot.
-func (s *Store) View(ctx context.Context, fn func(state.Reader) error) error {
-	return run(ctx, s.read, func(t *tx) error { return fn(t) })
-}
-
-// Update runs fn in the one write transaction.
-func (s *Store) Update(ctx context.Context, fn func(state.Tx) error) error {
-	return run(ctx, s.write, func(t *tx) error { return fn(t) })
-}
-
-// run ends the transaction on every way out, a panic in fn included.
-func run(ctx context.Context, db *sql.DB, fn func(*tx) error) error {
-	const op = "state: transaction"
-	t, err := db.BeginTx(ctx, nil)
-	if err != nil {
-		return classify(op, err)
-	}
-	defer func() { _ = t.Rollback() }() // after Commit this does nothing
-	if err := fn(&tx{t}); err != nil {
-		return err
-	}
-	if err := t.Commit(); err != nil {
-		return classify(op, err)
-	}
-	return nil
-}
-
-// classify gives a database error its kind. Only a cause with a known meaning gets one.
-func classify(op string, err error) error {
-	if err == nil {
-		return nil
-	}
-	return fault.New(kindOf(err), op, "%w", err)
-}
-
+// kindOf classifies the driver's errors.
 func kindOf(err error) fault.Kind {
-	switch {
-	case errors.Is(err, sql.ErrNoRows):
-		return fault.NotFound
-	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
-		return fault.Transient
-	}
 	se, ok := errors.AsType[*sqlite.Error](err)
 	if !ok {
 		return fault.Unknown

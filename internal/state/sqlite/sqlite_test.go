@@ -1,12 +1,10 @@
 package sqlite
 
 import (
-	"context"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -57,58 +55,4 @@ func TestNotADatabase(t *testing.T) {
 	require.NoError(t, os.WriteFile(path, []byte(strings.Repeat("not a database ", 500)), 0o600))
 	_, err := Open(t.Context(), path)
 	require.True(t, fault.Is(err, fault.Corruption), "%v", err)
-}
-
-// TestListsUseIndexes asks SQLite how it would run every list: none may read a whole table or sort.
-func TestListsUseIndexes(t *testing.T) {
-	s := open(t, t.TempDir()).(*Store)
-	defer s.Close()
-	sc := state.Scope{Account: "1", Service: state.DRS}
-	page := state.Page{After: "5.s-1"}
-	yes := true
-	queries := map[string]func() (string, []any, error){
-		"servers":          func() (string, []any, error) { return serversQuery(sc, state.ServerFilter{}, page) },
-		"servers archived": func() (string, []any, error) { return serversQuery(sc, state.ServerFilter{Archived: &yes}, page) },
-		"templates":        func() (string, []any, error) { return templatesQuery(sc, page) },
-		"points":           func() (string, []any, error) { return pointsQuery("s-1", state.PointFilter{From: time.Now()}, page) },
-		"points descending": func() (string, []any, error) {
-			return pointsQuery("s-1", state.PointFilter{Descending: true}, page)
-		},
-		"replications": func() (string, []any, error) {
-			q, a := replicationsQuery(state.ReplicationFilter{}, page)
-			return q, a, nil
-		},
-		"replications by state": func() (string, []any, error) {
-			q, a := replicationsQuery(state.ReplicationFilter{States: []state.ReplicationState{state.Continuous}}, page)
-			return q, a, nil
-		},
-	}
-	for name, query := range queries {
-		q, args, err := query()
-		require.NoError(t, err)
-		for _, step := range plan(t, s, q, args) {
-			require.NotContains(t, step, "SCAN", name)
-			require.NotContains(t, step, "TEMP B-TREE", name)
-		}
-	}
-	for _, step := range plan(t, s, first(serversQuery(sc, state.ServerFilter{HardwareID: "x"}, page)), []any{"1", "drs", "x", 5, "s-1", 3}) {
-		require.NotContains(t, step, "SCAN source_server")
-	}
-}
-
-func first(q string, _ []any, _ error) string { return q }
-
-func plan(t *testing.T, s *Store, q string, args []any) (steps []string) {
-	rows, err := s.read.QueryContext(context.Background(), "EXPLAIN QUERY PLAN "+q, args...)
-	require.NoError(t, err)
-	defer rows.Close()
-	for rows.Next() {
-		var id, parent, unused int
-		var detail string
-		require.NoError(t, rows.Scan(&id, &parent, &unused, &detail))
-		steps = append(steps, detail)
-	}
-	require.NoError(t, rows.Err())
-	require.NotEmpty(t, steps)
-	return steps
 }

@@ -36,6 +36,7 @@ func Run(t *testing.T, open Open) {
 		"PointPages":           testPointPages,
 		"BadPageToken":         testBadPageToken,
 		"UpdateIsAtomic":       testUpdateIsAtomic,
+		"UpdateEndsWithAFault": testUpdateEndsWithAFault,
 		"UpdatesAreSerialised": testUpdatesAreSerialised,
 		"ViewIsASnapshot":      testViewIsASnapshot,
 		"CancelledContext":     testCancelledContext,
@@ -260,6 +261,26 @@ func testUpdateIsAtomic(t *testing.T, s state.Store) {
 	view(t, s, func(ctx context.Context, r state.Reader) {
 		_, err := r.Server(ctx, drs, v.ID)
 		requireKind(t, fault.NotFound, err)
+	})
+}
+
+// testUpdateEndsWithAFault: no database may go on after a statement that it refused, since one of them cannot.
+func testUpdateEndsWithAFault(t *testing.T, s state.Store) {
+	initialise(t, s)
+	requireKind(t, fault.Conflict, try(t, s, func(ctx context.Context, tx state.Tx) error {
+		if err := tx.PutServer(ctx, server(drs, 1)); err != nil {
+			return err
+		}
+		twin := server(drs, 2)
+		twin.Identity = server(drs, 1).Identity
+		requireKind(t, fault.Conflict, tx.PutServer(ctx, twin))
+		return nil
+	}))
+	require.Empty(t, list(t, s, drs, state.ServerFilter{}, 5))
+	update(t, s, func(ctx context.Context, tx state.Tx) error {
+		_, err := tx.Server(ctx, drs, "s-none")
+		requireKind(t, fault.NotFound, err)
+		return tx.PutServer(ctx, server(drs, 1)) // what is not there is no fault of the transaction
 	})
 }
 

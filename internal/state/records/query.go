@@ -1,4 +1,4 @@
-package sqlite
+package records
 
 import (
 	"context"
@@ -12,24 +12,53 @@ import (
 	"github.com/understudy-dr/understudy/internal/state"
 )
 
-// tx is one transaction; it reads and, on the write connection, writes.
+// tx is one transaction; it reads and, in an Update, writes. Queries are written with ? for their arguments, in the SQL
+// that SQLite and PostgreSQL share.
 type tx struct {
-	*sql.Tx
+	raw    *sql.Tx
+	store  *Store
+	failed error // the first statement that the database refused; nothing can be committed after it
 }
 
 var _ state.Tx = (*tx)(nil)
 
 func (t *tx) exec(ctx context.Context, op, query string, args ...any) error {
-	_, err := t.ExecContext(ctx, query, args...)
-	return classify(op, err)
+	_, err := t.raw.ExecContext(ctx, t.bound(query, args), args...)
+	return t.classify(op, err)
+}
+
+func (t *tx) query(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+	return t.raw.QueryContext(ctx, t.bound(query, args), args...)
+}
+
+func (t *tx) queryRow(ctx context.Context, query string, args ...any) *sql.Row {
+	return t.raw.QueryRowContext(ctx, t.bound(query, args), args...)
+}
+
+func (t *tx) bound(query string, args []any) string {
+	query = t.store.dialect.rebind(query)
+	if t.store.trace != nil {
+		t.store.trace(query, args)
+	}
+	return query
+}
+
+// classify gives a statement's error its kind, and remembers that the transaction has failed: PostgreSQL
+// refuses all that follows a refused statement, so SQLite must not go on either.
+func (t *tx) classify(op string, err error) error {
+	err = t.store.dialect.classify(op, err)
+	if err != nil && t.failed == nil && !fault.Is(err, fault.NotFound) {
+		t.failed = err
+	}
+	return err
 }
 
 // one reads a single JSON body.
 func one[T any](ctx context.Context, t *tx, op, query string, args ...any) (T, error) {
 	var v T
 	var body string
-	if err := t.QueryRowContext(ctx, query, args...).Scan(&body); err != nil {
-		return v, classify(op, err)
+	if err := t.queryRow(ctx, query, args...).Scan(&body); err != nil {
+		return v, t.classify(op, err)
 	}
 	return v, decode(op, body, &v)
 }
@@ -39,16 +68,16 @@ func many[T any](ctx context.Context, t *tx, op, query string, args ...any) ([]T
 	return collect(ctx, t, op, query, args, func(rows *sql.Rows) (v T, err error) {
 		var body string
 		if err := rows.Scan(&body); err != nil {
-			return v, classify(op, err)
+			return v, t.classify(op, err)
 		}
 		return v, decode(op, body, &v)
 	})
 }
 
 func collect[T any](ctx context.Context, t *tx, op, query string, args []any, scan func(*sql.Rows) (T, error)) ([]T, error) {
-	rows, err := t.QueryContext(ctx, query, args...)
+	rows, err := t.query(ctx, query, args...)
 	if err != nil {
-		return nil, classify(op, err)
+		return nil, t.classify(op, err)
 	}
 	defer rows.Close()
 	var out []T
@@ -59,7 +88,7 @@ func collect[T any](ctx context.Context, t *tx, op, query string, args []any, sc
 		}
 		out = append(out, v)
 	}
-	return out, classify(op, rows.Err())
+	return out, t.classify(op, rows.Err())
 }
 
 func encode(v any) (string, error) {
@@ -126,6 +155,14 @@ func trim[T any](items []T, size int, at func(T) string) ([]T, string) {
 	}
 	items = items[:size]
 	return items, at(items[size-1])
+}
+
+// flag is a truth as it is stored.
+func flag(b bool) int64 {
+	if b {
+		return 1
+	}
+	return 0
 }
 
 // nanos is a time as it is stored; the zero time is 0.

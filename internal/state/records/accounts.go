@@ -1,4 +1,4 @@
-package sqlite
+package records
 
 import (
 	"context"
@@ -9,9 +9,9 @@ import (
 
 func (t *tx) Initialised(ctx context.Context, s state.Scope) (time.Time, error) {
 	var at int64
-	err := t.QueryRowContext(ctx, `SELECT at FROM initialisation WHERE account = ? AND service = ?`, s.Account, s.Service).Scan(&at)
+	err := t.queryRow(ctx, `SELECT at FROM initialisation WHERE account = ? AND service = ?`, s.Account, s.Service).Scan(&at)
 	if err != nil {
-		return time.Time{}, classify("state: initialisation", err)
+		return time.Time{}, t.classify("state: initialisation", err)
 	}
 	return fromNanos(at), nil
 }
@@ -19,7 +19,7 @@ func (t *tx) Initialised(ctx context.Context, s state.Scope) (time.Time, error) 
 func (t *tx) PutInitialised(ctx context.Context, s state.Scope, at time.Time) error {
 	return t.exec(ctx, "state: put initialisation",
 		`INSERT INTO initialisation (account, service, at) VALUES (?, ?, ?)
-		 ON CONFLICT DO UPDATE SET at = excluded.at`, s.Account, s.Service, nanos(at))
+		 ON CONFLICT (account, service) DO UPDATE SET at = excluded.at`, s.Account, s.Service, nanos(at))
 }
 
 func (t *tx) AccessKey(ctx context.Context, id string) (state.AccessKey, error) {
@@ -38,7 +38,7 @@ func (t *tx) PutAccessKey(ctx context.Context, k state.AccessKey) error {
 	}
 	return t.exec(ctx, "state: put access key",
 		`INSERT INTO access_key (id, account, created_at, body) VALUES (?, ?, ?, ?)
-		 ON CONFLICT DO UPDATE SET account = excluded.account, created_at = excluded.created_at, body = excluded.body`,
+		 ON CONFLICT (id) DO UPDATE SET account = excluded.account, created_at = excluded.created_at, body = excluded.body`,
 		k.ID, k.Account, nanos(k.CreatedAt), body)
 }
 
@@ -93,7 +93,7 @@ func (t *tx) PutTemplate(ctx context.Context, v state.Template) error {
 	}
 	return t.exec(ctx, "state: put template",
 		`INSERT INTO template (id, account, service, created_at, body) VALUES (?, ?, ?, ?, ?)
-		 ON CONFLICT DO UPDATE SET created_at = excluded.created_at, body = excluded.body`,
+		 ON CONFLICT (id) DO UPDATE SET created_at = excluded.created_at, body = excluded.body`,
 		v.ID, v.Scope.Account, v.Scope.Service, nanos(v.CreatedAt), body)
 }
 

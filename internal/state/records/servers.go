@@ -1,4 +1,4 @@
-package sqlite
+package records
 
 import (
 	"context"
@@ -37,7 +37,7 @@ func serversQuery(s state.Scope, f state.ServerFilter, p state.Page) (string, []
 	in(&w, "life_cycle", f.LifeCycleStates)
 	in(&w, "replication_type", f.ReplicationTypes)
 	if f.Archived != nil {
-		w.and("archived = ?", *f.Archived)
+		w.and("archived = ?", flag(*f.Archived))
 	}
 	if f.HardwareID != "" {
 		w.and("id IN (SELECT server_id FROM server_hardware WHERE value = ?)", f.HardwareID)
@@ -59,7 +59,7 @@ func (t *tx) PutServer(ctx context.Context, v state.Server) error {
 		 ON CONFLICT (id) DO UPDATE SET identity = excluded.identity, created_at = excluded.created_at,
 		     archived = excluded.archived, deleting = excluded.deleting, life_cycle = excluded.life_cycle,
 		     replication_type = excluded.replication_type, body = excluded.body`,
-		v.ID, v.Scope.Account, v.Scope.Service, v.Identity, nanos(v.CreatedAt), v.Archived, v.Deleting,
+		v.ID, v.Scope.Account, v.Scope.Service, v.Identity, nanos(v.CreatedAt), flag(v.Archived), flag(v.Deleting),
 		v.LifeCycle.State, v.ReplicationType, body)
 	if err != nil {
 		return err
@@ -121,5 +121,5 @@ func (t *tx) PutReplication(ctx context.Context, v state.Replication) error {
 	}
 	return t.exec(ctx, "state: put replication",
 		`INSERT INTO replication (server_id, state, body) VALUES (?, ?, ?)
-		 ON CONFLICT DO UPDATE SET state = excluded.state, body = excluded.body`, v.ServerID, v.State, body)
+		 ON CONFLICT (server_id) DO UPDATE SET state = excluded.state, body = excluded.body`, v.ServerID, v.State, body)
 }

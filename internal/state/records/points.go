@@ -1,4 +1,4 @@
-package sqlite
+package records
 
 import (
 	"context"
@@ -9,16 +9,16 @@ import (
 
 const pointColumns = `id, account, service, server_id, expected, at, position`
 
-func scanPoint(row interface{ Scan(...any) error }) (state.Point, error) {
+func (t *tx) scanPoint(row interface{ Scan(...any) error }) (state.Point, error) {
 	var p state.Point
 	var expected, at, position int64
 	err := row.Scan(&p.ID, &p.Scope.Account, &p.Scope.Service, &p.ServerID, &expected, &at, &position)
 	p.Expected, p.At, p.Position = fromNanos(expected), fromNanos(at), uint64(position)
-	return p, classify("state: point", err)
+	return p, t.classify("state: point", err)
 }
 
 func (t *tx) Point(ctx context.Context, s state.Scope, id string) (state.Point, error) {
-	return scanPoint(t.QueryRowContext(ctx,
+	return t.scanPoint(t.queryRow(ctx,
 		`SELECT `+pointColumns+` FROM recovery_point WHERE id = ? AND account = ? AND service = ?`, id, s.Account, s.Service))
 }
 
@@ -27,7 +27,7 @@ func (t *tx) Points(ctx context.Context, serverID string, f state.PointFilter, p
 	if err != nil {
 		return nil, "", err
 	}
-	items, err := collect(ctx, t, "state: points", query, args, func(r *sql.Rows) (state.Point, error) { return scanPoint(r) })
+	items, err := collect(ctx, t, "state: points", query, args, func(r *sql.Rows) (state.Point, error) { return t.scanPoint(r) })
 	if err != nil {
 		return nil, "", err
 	}

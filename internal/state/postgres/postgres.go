@@ -1,0 +1,145 @@
+// Package postgres keeps the control plane's records in a PostgreSQL database, which several control-plane processes may
+// share. internal/app/serve opens it; everybody else sees state.Store.
+package postgres
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"io"
+	"net"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/pressly/goose/v3"
+
+	"github.com/understudy-dr/understudy/internal/fault"
+	"github.com/understudy-dr/understudy/internal/state"
+	"github.com/understudy-dr/understudy/internal/state/records"
+)
+
+// readers bounds the connections that views share.
+const readers = 16
+
+// writer is the advisory lock that every Update of every process holds, and whoever changes the schema.
+const writer = 0x756e64657273 // "unders"
+
+// Store is a state.Store in a PostgreSQL database.
+type Store struct {
+	*records.Store
+}
+
+var _ state.Store = (*Store)(nil)
+
+// Open opens the database that a postgres:// URL names and brings its schema up to date. The database itself has to exist.
+func Open(ctx context.Context, url string) (*Store, error) {
+	const op = "state: open"
+	c, err := pgx.ParseConfig(url)
+	if err != nil {
+		return nil, fault.New(fault.Invalid, op, "%w", err) // pgx leaves the password out
+	}
+	if c.RuntimeParams["application_name"] == "" {
+		c.RuntimeParams["application_name"] = "understudy"
+	}
+	read := connect(c, readers, durable)
+	write := connect(c, 1, durable+guarded)
+	unlock, err := exclusive(ctx, read)
+	if err != nil {
+		return nil, errors.Join(fault.New(kindOf(err), op, "%w", err), read.Close(), write.Close())
+	}
+	s, err := records.New(ctx, write, read, records.Dialect{
+		Goose: goose.DialectPostgres, Numbered: true, Kind: kindOf,
+		Snapshot: &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true},
+		Lock: func(ctx context.Context, tx *sql.Tx) error {
+			_, err := tx.ExecContext(ctx, `SELECT pg_advisory_xact_lock($1)`, writer)
+			return err
+		},
+	})
+	if err != nil {
+		return nil, fault.Wrap(op, errors.Join(err, unlock()))
+	}
+	if err := unlock(); err != nil {
+		return nil, fault.Wrap(op, errors.Join(err, s.Close()))
+	}
+	return &Store{s}, nil
+}
+
+const (
+	// durable undoes a server-wide synchronous_commit = off: an Update that returned must stay.
+	durable = `SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off';`
+	// guarded frees the writer's lock when its process has gone silent in the middle of an Update.
+	guarded = `SET idle_in_transaction_session_timeout = '1min';`
+)
+
+func connect(c *pgx.ConnConfig, conns int, setup string) *sql.DB {
+	db := stdlib.OpenDB(*c.Copy(), stdlib.OptionAfterConnect(func(ctx context.Context, conn *pgx.Conn) error {
+		_, err := conn.PgConn().Exec(ctx, setup).ReadAll()
+		return err
+	}))
+	db.SetMaxOpenConns(conns)
+	db.SetMaxIdleConns(conns)
+	return db
+}
+
+// exclusive keeps other processes from writing and migrating until the returned function is called.
+func exclusive(ctx context.Context, db *sql.DB) (unlock func() error, err error) {
+	conn, err := db.Conn(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := conn.ExecContext(ctx, `SELECT pg_advisory_lock($1)`, writer); err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	return func() error {
+		// The caller's context may have ended; a connection that kept the lock must not go back to the pool.
+		_, err := conn.ExecContext(context.WithoutCancel(ctx), `SELECT pg_advisory_unlock($1)`, writer)
+		return errors.Join(err, conn.Close())
+	}, nil
+}
+
+// kindOf classifies the driver's errors; the codes are those of PostgreSQL's appendix A.
+func kindOf(err error) fault.Kind {
+	pe, ok := errors.AsType[*pgconn.PgError](err)
+	if !ok {
+		return connectionKind(err)
+	}
+	for _, c := range classes {
+		if strings.HasPrefix(pe.Code, c.prefix) {
+			return c.kind
+		}
+	}
+	return fault.Unknown
+}
+
+var classes = []struct {
+	prefix string
+	kind   fault.Kind
+}{
+	{"08", fault.Transient},    // connection exception
+	{"22", fault.Invalid},      // data exception, as a text with a NUL
+	{"23", fault.Conflict},     // integrity constraint violation
+	{"25P03", fault.Transient}, // idle_in_transaction_session_timeout
+	{"25006", fault.Conflict},  // read-only: a standby
+	{"28", fault.Denied},       // invalid authorisation
+	{"3D", fault.Invalid},      // no such database
+	{"40", fault.Transient},    // serialisation failure, deadlock
+	{"42501", fault.Denied},    // insufficient privilege
+	{"53100", fault.OutOfSpace},
+	{"53", fault.Transient},    // insufficient resources
+	{"55P03", fault.Transient}, // lock not available
+	{"57", fault.Transient},    // operator intervention: cancelled, shutting down, starting up
+	{"58", fault.Transient},    // system error outside of PostgreSQL
+	{"XX001", fault.Corruption},
+	{"XX002", fault.Corruption},
+}
+
+func connectionKind(err error) fault.Kind {
+	_, network := errors.AsType[net.Error](err)
+	_, connecting := errors.AsType[*pgconn.ConnectError](err)
+	if network || connecting || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || pgconn.SafeToRetry(err) {
+		return fault.Transient
+	}
+	return fault.Unknown
+}

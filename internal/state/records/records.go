@@ -1,0 +1,169 @@
+// Package records is the SQL of the state store: the schema, and every query over it, in the SQL that SQLite and
+// PostgreSQL share. internal/state/sqlite and internal/state/postgres open a database and hand it over; nobody else
+// imports it.
+package records
+
+import (
+	"context"
+	"database/sql"
+	"embed"
+	"errors"
+	"io/fs"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/pressly/goose/v3"
+
+	"github.com/understudy-dr/understudy/internal/fault"
+	"github.com/understudy-dr/understudy/internal/state"
+)
+
+// Dialect is what the two databases do differently.
+type Dialect struct {
+	Goose    goose.Dialect
+	Numbered bool                   // arguments are $1, $2, ... instead of ?
+	Kind     func(error) fault.Kind // of a driver's error
+	Snapshot *sql.TxOptions         // makes a View one consistent snapshot; nil where every transaction is
+	// Lock, when not nil, makes an Update the only one until its transaction ends.
+	Lock func(context.Context, *sql.Tx) error
+}
+
+// Store is a state.Store in an SQL database.
+type Store struct {
+	write   *sql.DB // one connection: updates queue here
+	read    *sql.DB
+	dialect Dialect
+	trace   func(query string, args []any) // of a test; nil
+}
+
+var _ state.Store = (*Store)(nil)
+
+// New brings the schema up to date and returns the store, which owns both handles from then on, even when it fails.
+func New(ctx context.Context, write, read *sql.DB, d Dialect) (*Store, error) {
+	s := &Store{write: write, read: read, dialect: d}
+	if err := s.migrate(ctx); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+//go:embed migrations/*.sql
+var migrations embed.FS
+
+func (s *Store) migrate(ctx context.Context) error {
+	const op = "state: migrate"
+	dir, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		return fault.New(fault.Bug, op, "%w", err)
+	}
+	// Branches of the work number their migrations in ranges of their own, so a lower one may arrive later.
+	p, err := goose.NewProvider(s.dialect.Goose, s.write, dir, goose.WithLogger(goose.NopLogger()), goose.WithAllowOutofOrder(true))
+	if err != nil {
+		return s.dialect.classify(op, err)
+	}
+	have, want, err := p.GetVersions(ctx)
+	if err != nil {
+		return s.dialect.classify(op, err)
+	}
+	if have > want {
+		return fault.New(fault.Unsupported, op, "schema version %d is newer than %d", have, want).
+			WithHint("this database was used by a newer understudy; run that version")
+	}
+	if _, err := p.Up(ctx); err != nil {
+		return s.dialect.classify(op, err)
+	}
+	return nil
+}
+
+// Close waits for running transactions.
+func (s *Store) Close() error {
+	return s.dialect.classify("state: close", errors.Join(s.read.Close(), s.write.Close()))
+}
+
+// View runs fn over one snapshot.
+func (s *Store) View(ctx context.Context, fn func(state.Reader) error) error {
+	raw, err := s.begin(ctx, s.read, s.dialect.Snapshot, nil)
+	if err != nil {
+		return err
+	}
+	return s.run(raw, func(t *tx) error { return fn(t) })
+}
+
+// Update runs fn in the one write transaction.
+func (s *Store) Update(ctx context.Context, fn func(state.Tx) error) error {
+	raw, err := s.begin(ctx, s.write, nil, s.dialect.Lock)
+	if err != nil {
+		return err
+	}
+	return s.run(raw, func(t *tx) error { return fn(t) })
+}
+
+// attempts bounds how often a transaction is begun: a pooled connection may have died with its server, and nothing
+// has been done yet.
+const attempts = 5
+
+func (s *Store) begin(ctx context.Context, db *sql.DB, o *sql.TxOptions, lock func(context.Context, *sql.Tx) error) (*sql.Tx, error) {
+	for n := 1; ; n++ {
+		raw, err := db.BeginTx(ctx, o)
+		if err == nil && lock != nil {
+			if err = lock(ctx, raw); err != nil {
+				_ = raw.Rollback() // the lock's error says more
+			}
+		}
+		if err == nil {
+			return raw, nil
+		}
+		err = s.dialect.classify("state: begin", err)
+		if n == attempts || !fault.Is(err, fault.Transient) || ctx.Err() != nil {
+			return nil, err
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(time.Duration(n*n) * 20 * time.Millisecond):
+		}
+	}
+}
+
+// run ends the transaction on every way out, a panic in fn included.
+func (s *Store) run(raw *sql.Tx, fn func(*tx) error) error {
+	defer func() { _ = raw.Rollback() }() // after Commit this does nothing
+	t := &tx{raw: raw, store: s}
+	if err := fn(t); err != nil {
+		return err
+	}
+	if t.failed != nil {
+		return t.failed
+	}
+	return s.dialect.classify("state: commit", raw.Commit())
+}
+
+// classify gives a database error its kind. Only a cause with a known meaning gets one.
+func (d *Dialect) classify(op string, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, sql.ErrNoRows):
+		return fault.New(fault.NotFound, op, "%w", err)
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return fault.New(fault.Transient, op, "%w", err)
+	}
+	return fault.New(d.Kind(err), op, "%w", err)
+}
+
+// rebind numbers the arguments where the database wants it. No query has a ? that is not an argument.
+func (d *Dialect) rebind(query string) string {
+	if !d.Numbered {
+		return query
+	}
+	var b strings.Builder
+	for n := 1; ; n++ {
+		before, after, found := strings.Cut(query, "?")
+		b.WriteString(before)
+		if !found {
+			return b.String()
+		}
+		b.WriteString("$" + strconv.Itoa(n))
+		query = after
+	}
+}
