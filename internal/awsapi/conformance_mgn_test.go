@@ -1,0 +1,140 @@
+package awsapi_test
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/understudy-dr/understudy/api/conformance"
+	"github.com/understudy-dr/understudy/internal/awsapi/mgnapi"
+	"github.com/understudy-dr/understudy/internal/control"
+	"github.com/understudy-dr/understudy/internal/state"
+)
+
+func (i *installation) mgnDomain() mgnapi.Domain {
+	return mgnapi.Domain{Servers: i.servers, Replication: i.engine, Templates: i.templates, Accounts: i.accounts, Region: region}
+}
+
+func mgnGeneral(t *testing.T, i *installation) conformance.Known {
+	id := i.add(t, i.scope(state.MGN), state.Continuous)
+	return conformance.Known{
+		"SourceServerID": id,
+		"resourceArn":    arn(state.MGN, "source-server/"+id),
+		"AccountID":      account,
+		"deviceName":     "/dev/vda",
+		"nextToken":      "",
+	}
+}
+
+func (i *installation) mgnTemplate(t *testing.T, exists bool) conformance.Known {
+	sc := i.scope(state.MGN)
+	list, _, err := i.templates.List(t.Context(), sc, nil, state.Page{})
+	require.NoError(t, err)
+	for _, v := range list {
+		require.NoError(t, i.templates.Delete(t.Context(), sc, v.ID))
+	}
+	if !exists {
+		return nil
+	}
+	v, err := i.templates.Create(t.Context(), sc, control.ConfigPatch{}, nil)
+	require.NoError(t, err)
+	return conformance.Known{"ReplicationConfigurationTemplateID": v.ID}
+}
+
+func mgnServerIn(in state.ReplicationState, life state.LifeCycleState) fixture {
+	return func(t *testing.T, i *installation) conformance.Known {
+		return conformance.Known{"SourceServerID": i.add(t, i.scope(state.MGN), in, func(v *state.Server) { v.LifeCycle.State = life })}
+	}
+}
+
+var mgnFixtures = map[string]fixture{
+	"CreateReplicationConfigurationTemplate": func(t *testing.T, i *installation) conformance.Known { return i.mgnTemplate(t, false) },
+	"DeleteReplicationConfigurationTemplate": func(t *testing.T, i *installation) conformance.Known { return i.mgnTemplate(t, true) },
+	"UpdateReplicationConfigurationTemplate": func(t *testing.T, i *installation) conformance.Known { return i.mgnTemplate(t, true) },
+	"StartReplication":                       mgnServerIn(state.Stopped, state.LifeCycleStopped),
+	"ResumeReplication":                      mgnServerIn(state.Paused, state.ReadyForTest),
+	"RetryDataReplication":                   mgnServerIn(state.Stalled, state.ReadyForTest),
+	"ChangeServerLifeCycleState":             mgnServerIn(state.Continuous, state.Testing),
+	"DeleteSourceServer":                     mgnServerIn(state.Disconnected, state.LifeDisconnected),
+	"MarkAsArchived":                         mgnServerIn(state.Disconnected, state.LifeDisconnected),
+}
+
+var mgnRefused = map[string]string{}
+
+var mgnAbsent = []string{
+	"ArchiveApplication",
+	"ArchiveWave",
+	"AssociateApplications",
+	"AssociateSourceServers",
+	"CreateApplication",
+	"CreateConnector",
+	"CreateLaunchConfigurationTemplate",
+	"CreateNetworkMigrationDefinition",
+	"CreateWave",
+	"DeleteApplication",
+	"DeleteConnector",
+	"DeleteJob",
+	"DeleteLaunchConfigurationTemplate",
+	"DeleteNetworkMigrationDefinition",
+	"DeleteVcenterClient",
+	"DeleteWave",
+	"DescribeJobLogItems",
+	"DescribeJobs",
+	"DescribeLaunchConfigurationTemplates",
+	"DescribeVcenterClients",
+	"DisassociateApplications",
+	"DisassociateSourceServers",
+	"FinalizeCutover",
+	"GetLaunchConfiguration",
+	"GetNetworkMigrationDefinition",
+	"GetNetworkMigrationMapperSegmentConstruct",
+	"ListApplications",
+	"ListConnectors",
+	"ListExportErrors",
+	"ListExports",
+	"ListImportErrors",
+	"ListImportFileEnrichments",
+	"ListImports",
+	"ListManagedAccounts",
+	"ListNetworkMigrationAnalyses",
+	"ListNetworkMigrationAnalysisResults",
+	"ListNetworkMigrationCodeGenerationSegments",
+	"ListNetworkMigrationCodeGenerations",
+	"ListNetworkMigrationDefinitions",
+	"ListNetworkMigrationDeployedStacks",
+	"ListNetworkMigrationDeployments",
+	"ListNetworkMigrationExecutions",
+	"ListNetworkMigrationMapperSegmentConstructs",
+	"ListNetworkMigrationMapperSegments",
+	"ListNetworkMigrationMappingUpdates",
+	"ListNetworkMigrationMappings",
+	"ListSourceServerActions",
+	"ListTemplateActions",
+	"ListWaves",
+	"PutSourceServerAction",
+	"PutTemplateAction",
+	"RemoveSourceServerAction",
+	"RemoveTemplateAction",
+	"StartCutover",
+	"StartExport",
+	"StartImport",
+	"StartImportFileEnrichment",
+	"StartNetworkMigrationAnalysis",
+	"StartNetworkMigrationCodeGeneration",
+	"StartNetworkMigrationDeployment",
+	"StartNetworkMigrationMapping",
+	"StartNetworkMigrationMappingUpdate",
+	"StartTest",
+	"TerminateTargetInstances",
+	"UnarchiveApplication",
+	"UnarchiveWave",
+	"UpdateApplication",
+	"UpdateConnector",
+	"UpdateLaunchConfiguration",
+	"UpdateLaunchConfigurationTemplate",
+	"UpdateNetworkMigrationDefinition",
+	"UpdateNetworkMigrationMapperSegment",
+	"UpdateSourceServer",
+	"UpdateSourceServerReplicationType",
+	"UpdateWave",
+}
