@@ -46,6 +46,8 @@ type Reader interface {
 	Point(ctx context.Context, s Scope, id string) (Point, error)
 	// Points lists one server's recovery points by expected time.
 	Points(ctx context.Context, serverID string, f PointFilter, p Page) (items []Point, next string, err error)
+
+	JobReader
 }
 
 // Tx also writes. Put inserts or replaces by key; deleting what is not there is no error.
@@ -66,6 +68,8 @@ type Tx interface {
 	PutPoint(ctx context.Context, p Point) error
 	DeletePoint(ctx context.Context, id string) error
 	WipePoints(ctx context.Context, serverID string) error
+
+	JobTx
 }
 
 // Page asks for at most Limit records after the place that After (an earlier next) names. Limit 0 means

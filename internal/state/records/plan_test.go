@@ -38,6 +38,22 @@ var lists = map[string]func(state.Reader, *testing.T) error{
 		_, _, err := r.Points(t.Context(), "s-1", state.PointFilter{Descending: true}, page)
 		return err
 	},
+	"jobs": func(r state.Reader, t *testing.T) error {
+		_, _, err := r.Jobs(t.Context(), scope, state.JobFilter{From: time.Now()}, page)
+		return err
+	},
+	"unfinished jobs": func(r state.Reader, t *testing.T) error {
+		_, _, err := r.UnfinishedJobs(t.Context(), page)
+		return err
+	},
+	"job log": func(r state.Reader, t *testing.T) error {
+		_, _, err := r.JobLog(t.Context(), "job-1", state.Page{After: "5"})
+		return err
+	},
+	"busy subjects": func(r state.Reader, t *testing.T) error {
+		_, err := r.BusyIn(t.Context(), []string{"s-1", "s-2"})
+		return err
+	},
 	"replications": func(r state.Reader, t *testing.T) error {
 		_, _, err := r.Replications(t.Context(), state.ReplicationFilter{}, page)
 		return err
