@@ -26,7 +26,8 @@ import (
 	"github.com/understudy-dr/understudy/internal/pki"
 	"github.com/understudy-dr/understudy/internal/replicate/sink"
 	"github.com/understudy-dr/understudy/internal/sigv4"
-	"github.com/understudy-dr/understudy/internal/state/sqlite"
+	"github.com/understudy-dr/understudy/internal/state"
+	"github.com/understudy-dr/understudy/internal/state/location"
 	"github.com/understudy-dr/understudy/internal/volume"
 	"github.com/understudy-dr/understudy/internal/wire"
 )
@@ -37,7 +38,7 @@ type server struct {
 	credentials string // the administrator's credentials file
 	tls         *tls.Config
 	authority   *pki.Authority
-	store       *sqlite.Store
+	store       state.Store
 	keys        *access.Keys
 	accounts    *accounts.Accounts
 	servers     *servers.Servers
@@ -65,7 +66,7 @@ func assemble(ctx context.Context, c Config) (_ *server, err error) {
 		return nil, err
 	}
 	s.tls = s.authority.ServerTLS(certificate)
-	if s.store, err = sqlite.Open(ctx, filepath.Join(c.DataDir, "state.db")); err != nil {
+	if s.store, err = openState(ctx, c); err != nil {
 		return nil, err
 	}
 	if s.keys, err = access.Open(s.store, filepath.Join(c.DataDir, "keys")); err != nil {
@@ -86,6 +87,16 @@ func assemble(ctx context.Context, c Config) (_ *server, err error) {
 	s.engine = replication.New(s.store, replica{s.sink}, c.Log)
 	s.points = points.New(s.store, s.engine, s.engine.PointMade, c.Log)
 	return s, nil
+}
+
+// openState opens the records where this installation keeps them.
+func openState(ctx context.Context, c Config) (state.Store, error) {
+	where, err := location.Find(c.DataDir, c.StateURL)
+	if err != nil {
+		return nil, err
+	}
+	c.Log.Info("records", "state", where.String())
+	return where.Open(ctx)
 }
 
 // identify says which source server an agent's certificate belongs to.

@@ -22,6 +22,7 @@ import (
 // Config of a server.
 type Config struct {
 	DataDir      string
+	StateURL     string // postgres://...; empty: what the data directory was used with before, else SQLite in it
 	Listen       string // control port
 	DataListen   string // data port
 	Advertise    string // what agents dial for the data port; DataListen when empty

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/url"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -29,14 +30,15 @@ const writer = 0x756e64657273 // "unders"
 // Store is a state.Store in a PostgreSQL database.
 type Store struct {
 	*records.Store
+	write *sql.DB
 }
 
 var _ state.Store = (*Store)(nil)
 
-// Open opens the database that a postgres:// URL names and brings its schema up to date. The database itself has to exist.
-func Open(ctx context.Context, url string) (*Store, error) {
+// Open opens the database that raw, a postgres:// URL, names and brings its schema up to date. The database itself has to exist.
+func Open(ctx context.Context, raw string) (*Store, error) {
 	const op = "state: open"
-	c, err := pgx.ParseConfig(url)
+	c, err := pgx.ParseConfig(raw)
 	if err != nil {
 		return nil, fault.New(fault.Invalid, op, "%w", err) // pgx leaves the password out
 	}
@@ -63,7 +65,19 @@ func Open(ctx context.Context, url string) (*Store, error) {
 	if err := unlock(); err != nil {
 		return nil, fault.Wrap(op, errors.Join(err, s.Close()))
 	}
-	return &Store{s}, nil
+	return &Store{s, write}, nil
+}
+
+// Redact is a URL without its password, for people to read.
+func Redact(raw string) string {
+	u, err := url.Parse(raw)
+	if err != nil {
+		return "postgres:"
+	}
+	q := u.Query()
+	q.Del("password")
+	u.RawQuery = q.Encode()
+	return u.Redacted()
 }
 
 const (
