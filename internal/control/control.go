@@ -31,6 +31,15 @@ type ResourceError struct {
 func (e *ResourceError) Error() string { return fmt.Sprintf("%s %s: %v", e.Type, e.ID, e.Err) }
 func (e *ResourceError) Unwrap() error { return e.Err }
 
+// ResourceErrors is one refusal for several resources of one call; it is in the chain of conflicts that
+// name more than one.
+type ResourceErrors struct {
+	Message string // of the whole
+	Each    []*ResourceError
+}
+
+func (e *ResourceErrors) Error() string { return e.Message }
+
 // FieldError lists the input members that are wrong; it is in the chain of fault.Invalid errors that
 // can name them.
 type FieldError struct {
@@ -55,7 +64,18 @@ const (
 	SourceServer = "SourceServer"
 	RCT          = "ReplicationConfigurationTemplate"
 	Snapshot     = "RecoverySnapshot"
+	Job          = "Job"
 )
+
+// Misfit is an invalid-input error that names the member.
+func Misfit(op, member, format string, args ...any) *fault.Error {
+	return fault.New(fault.Invalid, op, "%w", &FieldError{[]Field{{member, fmt.Sprintf(format, args...)}}})
+}
+
+// Full is a refusal that stands for an AWS quota of the given size.
+func Full(op, kind, id string, quota int, what string) error {
+	return fault.New(fault.Conflict, op, "%w", &ResourceError{Type: kind, ID: id, Err: fmt.Errorf("%w: at most %d %s", ErrQuota, quota, what)})
+}
 
 // Missing is a not-found error for a resource.
 func Missing(op, kind, id string) error {

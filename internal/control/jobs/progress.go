@@ -1,0 +1,107 @@
+package jobs
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/understudy-dr/understudy/internal/control"
+	"github.com/understudy-dr/understudy/internal/fault"
+	"github.com/understudy-dr/understudy/internal/state"
+)
+
+// Unfinished lists the jobs of all accounts that are not COMPLETED, oldest first: what whoever carries jobs out
+// begins with after a restart.
+func (v *Jobs) Unfinished(ctx context.Context) (all []state.Job, err error) {
+	for page := (state.Page{Limit: state.MaxLimit}); ; {
+		var items []state.Job
+		err = v.store.View(ctx, func(r state.Reader) error {
+			items, page.After, err = r.UnfinishedJobs(ctx, page)
+			return err
+		})
+		if err != nil {
+			return nil, fault.Wrap("jobs: unfinished", err)
+		}
+		all = append(all, items...)
+		if page.After == "" {
+			return all, nil
+		}
+	}
+}
+
+// Begin moves a PENDING job to STARTED and logs it.
+func (v *Jobs) Begin(ctx context.Context, s state.Scope, id string) error {
+	err := v.change(ctx, s, id, func(tx state.Tx, j *state.Job) error {
+		if err := moveJob(j, Begin); err != nil {
+			return err
+		}
+		return tx.AddJobEvent(ctx, state.JobEvent{JobID: id, At: time.Now().UTC(), Event: state.JobStart})
+	})
+	return fault.Wrap("jobs: begin", err)
+}
+
+// Move moves one participant. note, when not nil, adds what was learned of it; events are logged; and also, when not
+// nil, runs in the same transaction with what the participant has become.
+func (v *Jobs) Move(ctx context.Context, s state.Scope, id, subject string, on Trigger, note func(*state.Participant),
+	also func(context.Context, state.Tx, state.Participant) error, events ...state.JobEvent) error {
+	err := v.change(ctx, s, id, func(tx state.Tx, j *state.Job) error {
+		i := slices.IndexFunc(j.Participants, func(p state.Participant) bool { return p.Subject() == subject })
+		if i < 0 {
+			return control.Missing("jobs", "Participant", subject)
+		}
+		j.Participants = slices.Clone(j.Participants)
+		p := &j.Participants[i]
+		if err := moveParticipant(id, p, on); err != nil {
+			return err
+		}
+		if note != nil {
+			note(p)
+		}
+		if also != nil {
+			if err := also(ctx, tx, *p); err != nil {
+				return err
+			}
+		}
+		return record(ctx, tx, id, events)
+	})
+	return fault.Wrap("jobs: move", err)
+}
+
+// Record appends events to a job's log. An event without a time happened now.
+func (v *Jobs) Record(ctx context.Context, s state.Scope, id string, events ...state.JobEvent) error {
+	err := v.store.Update(ctx, func(tx state.Tx) error {
+		if _, err := get(ctx, tx, s, id); err != nil {
+			return err
+		}
+		return record(ctx, tx, id, events)
+	})
+	return fault.Wrap("jobs: record", err)
+}
+
+func record(ctx context.Context, tx state.Tx, id string, events []state.JobEvent) error {
+	for _, e := range events {
+		e.JobID = id
+		if e.At.IsZero() {
+			e.At = time.Now().UTC()
+		}
+		if err := tx.AddJobEvent(ctx, e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Finish completes a STARTED job whose participants are all settled, and logs it.
+func (v *Jobs) Finish(ctx context.Context, s state.Scope, id string) error {
+	err := v.change(ctx, s, id, func(tx state.Tx, j *state.Job) error {
+		if i := slices.IndexFunc(j.Participants, func(p state.Participant) bool { return !settled(p) }); i >= 0 {
+			return control.Refuse("jobs", control.Job, id, "%s is still %s", j.Participants[i].Subject(), j.Participants[i].Status)
+		}
+		if err := moveJob(j, Finish); err != nil {
+			return err
+		}
+		j.EndedAt = time.Now().UTC()
+		return tx.AddJobEvent(ctx, state.JobEvent{JobID: id, At: j.EndedAt, Event: state.JobEnd})
+	})
+	return fault.Wrap("jobs: finish", err)
+}
