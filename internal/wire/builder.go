@@ -17,12 +17,13 @@ type Builder struct {
 	first, last uint64
 	time        int64
 	extents     []Extent
+	sums        []uint64
 	raw         []byte
 }
 
 // Reset starts a frame of the given type.
 func (b *Builder) Reset(t Type, epoch uint64) {
-	*b = Builder{typ: t, epoch: epoch, extents: b.extents[:0], raw: b.raw[:0]}
+	*b = Builder{typ: t, epoch: epoch, extents: b.extents[:0], sums: b.sums[:0], raw: b.raw[:0]}
 }
 
 // Empty reports whether nothing was added since Reset.
@@ -40,7 +41,8 @@ func (b *Builder) Fits(position uint64, n int) bool {
 		(b.Empty() || position-b.first < 1<<32)
 }
 
-// Add appends an extent; data belongs to KindData only and must be e.Bytes long.
+// Add appends an extent; data belongs to KindData only and must be e.Bytes long. The sums are made of data where it lies,
+// before the copy: from here on nothing can change it unseen.
 // The caller adds in position order and asks Fits first.
 func (b *Builder) Add(e Extent, data []byte) {
 	if b.Empty() {
@@ -49,6 +51,7 @@ func (b *Builder) Add(e Extent, data []byte) {
 	b.last = e.Position
 	b.time = max(b.time, e.Time)
 	b.extents = append(b.extents, e)
+	b.sums = AppendSums(b.sums, e.Disk, e.Sector, data)
 	b.raw = append(b.raw, data...)
 }
 
@@ -58,16 +61,25 @@ func (b *Builder) Span(first, last uint64, time int64) {
 	b.first, b.last, b.time = first, last, time
 }
 
-// Finish encodes the frame, appended to dst.
+// DropSums makes Finish write format 1, for a peer that speaks protocol 1.
+func (b *Builder) DropSums() { b.sums = b.sums[:0] }
+
+// Finish encodes the frame, appended to dst: in format 2 if there is content to sum, else in format 1.
 func (b *Builder) Finish(dst []byte) []byte {
 	h := Header{
-		Type: b.typ, ExtentBytes: uint32(len(b.extents) * ExtentSize), RawBytes: uint32(len(b.raw)),
+		Format: FormatV1, Type: b.typ, ExtentBytes: uint32(len(b.extents)*ExtentSize + len(b.sums)*SumSize), RawBytes: uint32(len(b.raw)),
 		Extents: uint32(len(b.extents)), Epoch: b.epoch, First: b.first, Last: b.last, Time: b.time,
+	}
+	if len(b.sums) > 0 {
+		h.Format = FormatV2
 	}
 	start := len(dst)
 	dst = append(dst, make([]byte, HeaderSize)...)
 	for i := range b.extents {
 		dst = appendExtent(dst, &b.extents[i], b.first)
+	}
+	for _, sum := range b.sums {
+		dst = binary.LittleEndian.AppendUint64(dst, sum)
 	}
 	dst, h.Flags = appendPayload(dst, b.raw)
 	h.PayloadBytes = uint32(len(dst) - start - HeaderSize - int(h.ExtentBytes))
@@ -102,7 +114,7 @@ func appendPayload(dst, raw []byte) ([]byte, uint16) {
 func seal(frame []byte, h *Header) {
 	le := binary.LittleEndian
 	le.PutUint32(frame, frameMagic)
-	frame[4], frame[5] = FormatV1, byte(h.Type)
+	frame[4], frame[5] = h.Format, byte(h.Type)
 	le.PutUint16(frame[6:], h.Flags)
 	le.PutUint32(frame[8:], h.ExtentBytes)
 	le.PutUint32(frame[12:], h.PayloadBytes)

@@ -20,10 +20,10 @@ import (
 A frame, little endian:
 
 	 0  4  magic "UFRM"
-	 4  1  format version (1)
+	 4  1  format version (1; 2: sums follow the extent table)
 	 5  1  type
 	 6  2  flags                 bit 0: payload is one S2 block
-	 8  4  extent table bytes    extents * 32
+	 8  4  extent table bytes    extents * 32 + sums * 8
 	12  4  payload bytes         as stored
 	16  4  raw bytes             payload after decompression
 	20  4  extents
@@ -32,7 +32,7 @@ A frame, little endian:
 	40  8  last position         Ack: durable position
 	48  8  time                  unix ns; everything submitted up to it is at or below last position
 	56  8  checksum              XXH3-64 over bytes [0,56), extent table, payload
-	64     extent table, then payload
+	64     extent table, sums, payload
 
 An extent, 32 bytes:
 
@@ -56,11 +56,17 @@ const (
 	MaxRaw       = 4 << 20    // raw payload of one frame
 	MaxExtents   = 1 << 16    // of one frame
 	maxPayload   = 5 << 20    // S2 may grow incompressible input a little
-	FormatV1     = 1          // the only frame format so far
 	flagS2       = 1 << 0     // payload is one S2 block
 	frameMagic   = 0x4d524655 // "UFRM"
 	checksumOff  = 56
 	minSavedPart = 16 // keep a compressed payload only if it saves 1/16
+)
+
+// The frame formats, newest first, a line of reason each; never renumbered, and read for ever. A frame is written in the
+// oldest that can say it, so the conversation around the data is understood by builds of any age.
+const (
+	FormatV2 = 2 // the agent's sum of every cell: content is checked against the memory that it came from
+	FormatV1 = 1 // first release
 )
 
 // Type tells what a frame says.
@@ -72,6 +78,7 @@ const (
 	TypeWelcome      Type = 2  // server: JSON Welcome
 	TypeRefuse       Type = 3  // either: JSON Refusal, then the connection ends
 	TypeAck          Type = 4  // server: frames made durable, durable position
+	TypeRepair       Type = 5  // server: JSON Repair, from protocol 2 on
 	TypeData         Type = 16 // captured writes in order
 	TypeBaseline     Type = 17 // blocks read from the disk, at the epoch's first position
 	TypeEpochOpen    Type = 18 // JSON EpochOpen
@@ -104,9 +111,10 @@ const (
 
 // Header is the fixed part of a frame.
 type Header struct {
+	Format       uint8
 	Type         Type
 	Flags        uint16
-	ExtentBytes  uint32
+	ExtentBytes  uint32 // the sums included
 	PayloadBytes uint32
 	RawBytes     uint32
 	Extents      uint32
@@ -143,19 +151,19 @@ func ParseHeader(b []byte) (Header, error) {
 	if m := le.Uint32(b); m != frameMagic {
 		return h, fault.New(fault.Corruption, "wire: header", "bad magic %08x", m)
 	}
-	if v := b[4]; v != FormatV1 {
-		return h, fault.New(fault.Unsupported, "wire: header", "frame format %d, this build reads %d", v, FormatV1).
+	if v := b[4]; v < FormatV1 || v > FormatV2 {
+		return h, fault.New(fault.Unsupported, "wire: header", "frame format %d, this build reads %d to %d", v, FormatV1, FormatV2).
 			WithHint("upgrade the older side")
 	}
 	h = Header{
-		Type: Type(b[5]), Flags: le.Uint16(b[6:]), ExtentBytes: le.Uint32(b[8:]), PayloadBytes: le.Uint32(b[12:]),
+		Format: b[4], Type: Type(b[5]), Flags: le.Uint16(b[6:]), ExtentBytes: le.Uint32(b[8:]), PayloadBytes: le.Uint32(b[12:]),
 		RawBytes: le.Uint32(b[16:]), Extents: le.Uint32(b[20:]), Epoch: le.Uint64(b[24:]),
 		First: le.Uint64(b[32:]), Last: le.Uint64(b[40:]), Time: int64(le.Uint64(b[48:])), Checksum: le.Uint64(b[checksumOff:]),
 	}
 	switch {
 	case h.Flags&^flagS2 != 0:
 		return h, fault.New(fault.Unsupported, "wire: header", "unknown flags %04x", h.Flags)
-	case h.Extents > MaxExtents || h.ExtentBytes != h.Extents*ExtentSize:
+	case h.Extents > MaxExtents || !h.tableFits():
 		return h, fault.New(fault.Corruption, "wire: header", "%d extents in %d bytes", h.Extents, h.ExtentBytes)
 	case h.PayloadBytes > maxPayload || h.RawBytes > MaxRaw:
 		return h, fault.New(fault.Corruption, "wire: header", "payload of %d bytes (%d raw) is over the limit", h.PayloadBytes, h.RawBytes)
@@ -165,13 +173,22 @@ func ParseHeader(b []byte) (Header, error) {
 	return h, nil
 }
 
+// tableFits bounds what a reader allocates before it sees the table: there is no more than a sum for each sector.
+func (h *Header) tableFits() bool {
+	if !h.Summed() {
+		return h.ExtentBytes == h.tableBytes()
+	}
+	return h.ExtentBytes >= h.tableBytes() && (h.ExtentBytes-h.tableBytes())%SumSize == 0 && h.sums() <= h.RawBytes/SectorSize
+}
+
 // Frame is a parsed frame. Bytes aliases the buffer it was parsed from.
 type Frame struct {
 	Header
 	Bytes []byte // the whole frame as sent and stored
 }
 
-// Parse reads the frame at the start of b and verifies its checksum. b may be longer than the frame.
+// Parse reads the frame at the start of b and verifies its checksum and the number of its sums. b may be longer than the
+// frame.
 func Parse(b []byte) (Frame, error) {
 	h, err := ParseHeader(b)
 	if err != nil {
@@ -183,6 +200,9 @@ func Parse(b []byte) (Frame, error) {
 	f := Frame{Header: h, Bytes: b[:h.Size():h.Size()]}
 	if sum := checksum(f.Bytes); sum != h.Checksum {
 		return Frame{}, fault.New(fault.Corruption, "wire: frame", "checksum %016x, header says %016x", sum, h.Checksum)
+	}
+	if err := f.checkSums(); err != nil {
+		return Frame{}, err
 	}
 	return f, nil
 }
@@ -196,7 +216,7 @@ func checksum(frame []byte) uint64 {
 
 // ExtentTable decodes and checks the extent table into dst (reused when large enough).
 func (f *Frame) ExtentTable(dst []Extent) ([]Extent, error) {
-	return ParseExtents(&f.Header, f.Bytes[HeaderSize:HeaderSize+int(f.ExtentBytes)], dst)
+	return ParseExtents(&f.Header, f.Bytes[HeaderSize:HeaderSize+f.tableBytes()], dst)
 }
 
 // ParseExtents decodes the extent table of the frame with header h.

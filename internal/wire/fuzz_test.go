@@ -18,6 +18,9 @@ func FuzzParse(f *testing.F) {
 		f.Add(frame, true)
 		f.Add(frame, false)
 	}
+	b, _, _ := sampleBuilder(true)
+	b.DropSums()
+	f.Add(b.Finish(nil), true)
 	f.Add(wire.Control(wire.TypeMark, 1, 2, 3, 4), true)
 	f.Fuzz(func(t *testing.T, b []byte, sum bool) {
 		if sum && len(b) >= wire.HeaderSize {
@@ -42,14 +45,18 @@ func FuzzParse(f *testing.F) {
 		if frame.Type != wire.TypeData && frame.Type != wire.TypeBaseline {
 			return
 		}
-		data := uint64(0)
+		data, cells := uint64(0), 0
 		for _, e := range extents {
 			require.True(t, e.Position >= frame.First && e.Position <= frame.Last)
 			if e.Kind == wire.KindData {
 				data += e.Bytes
+				cells += wire.Cells(e.Sector, e.Bytes)
 			}
 		}
 		require.EqualValues(t, len(payload), data)
+		sums, err := frame.Sums(nil)
+		require.NoError(t, err)
+		require.Len(t, sums, cells)
 	})
 }
 
@@ -80,5 +87,8 @@ func FuzzBuild(f *testing.F) {
 		payload, err := frame.Payload(nil)
 		require.NoError(t, err)
 		require.True(t, bytes.Equal(raw, payload))
+		sums, err := frame.Sums(nil)
+		require.NoError(t, err)
+		require.Equal(t, wire.SumsOf(nil, want, raw), sums)
 	})
 }

@@ -11,11 +11,12 @@ const ALPN = "understudy-wire"
 
 // The protocol versions, newest first, a line of reason each; never renumbered.
 const (
+	V2 uint32 = 2 // frames of format 2; the server may ask for ranges to be read again
 	V1 uint32 = 1 // hello, welcome, refuse, ack; frames of format 1
 )
 
 // Versions that this build speaks, best first.
-var Versions = []uint32{V1}
+var Versions = []uint32{V2, V1}
 
 // Choose picks the best version that both sides speak.
 func Choose(offered []uint32) (uint32, error) {
@@ -63,9 +64,24 @@ type Welcome struct {
 // EpochOpen begins an epoch in the journal.
 type EpochOpen struct {
 	Capture string `json:"captureId"`
-	Reason  string `json:"reason"` // initial, gap, tracking-lost, journal-changed, rolled-back
+	Reason  string `json:"reason"` // initial, gap, tracking-lost, journal-changed, rolled-back, repair
 	Disks   []Disk `json:"disks"`
 }
+
+// Repair asks the agent to read ranges again, because what the journal holds of them is damaged.
+type Repair struct {
+	Ranges []Range `json:"ranges"`
+}
+
+// Range is a run of sectors of one disk.
+type Range struct {
+	Disk    uint16 `json:"disk"`
+	Sector  uint64 `json:"sector"`
+	Sectors uint64 `json:"sectors"`
+}
+
+// MaxRepair is how many ranges one Repair may name; more are merged or said later.
+const MaxRepair = 4096
 
 // Refusal ends a connection with a reason that the other side can act upon.
 type Refusal struct {

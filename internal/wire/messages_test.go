@@ -14,10 +14,12 @@ import (
 )
 
 func TestChoose(t *testing.T) {
-	v, err := wire.Choose([]uint32{9, wire.V1})
-	require.NoError(t, err)
-	require.Equal(t, wire.V1, v)
-	for _, offered := range [][]uint32{nil, {0}, {2, 3}} {
+	for want, offered := range map[uint32][]uint32{wire.V1: {9, wire.V1}, wire.V2: {wire.V1, wire.V2, 3}} {
+		v, err := wire.Choose(offered)
+		require.NoError(t, err)
+		require.Equal(t, want, v)
+	}
+	for _, offered := range [][]uint32{nil, {0}, {3, 4}} {
 		_, err := wire.Choose(offered)
 		require.True(t, fault.Is(err, fault.Unsupported), "%v", offered)
 		require.NotEmpty(t, fault.HintOf(err))
@@ -67,7 +69,7 @@ func TestDurableTypes(t *testing.T) {
 	for _, durable := range []wire.Type{wire.TypeData, wire.TypeBaseline, wire.TypeEpochOpen, wire.TypeBaselineDone, wire.TypeMark} {
 		require.True(t, durable.Durable(), "%d", durable)
 	}
-	for _, passing := range []wire.Type{0, wire.TypeHello, wire.TypeWelcome, wire.TypeRefuse, wire.TypeAck, wire.TypeMark + 1} {
+	for _, passing := range []wire.Type{0, wire.TypeHello, wire.TypeWelcome, wire.TypeRefuse, wire.TypeAck, wire.TypeRepair, wire.TypeMark + 1} {
 		require.False(t, passing.Durable(), "%d", passing)
 	}
 }

@@ -71,6 +71,9 @@ func (x *session) sender(ctx context.Context) error {
 		frame := o.encoded
 		if o.builder != nil {
 			x.s.meter.raw.Add(uint64(o.builder.RawBytes()))
+			if x.version < wire.V2 {
+				o.builder.DropSums()
+			}
 			buf = o.builder.Finish(buf[:0])
 			builders.Put(o.builder)
 			frame = buf

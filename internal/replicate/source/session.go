@@ -16,10 +16,11 @@ import (
 //	                                             |
 //	              acknowledge <-- receiver <--- flight (sent, in order)
 type session struct {
-	s    *Source
-	cap  Capture
-	conn *wire.Conn
-	id   uint64
+	s       *Source
+	cap     Capture
+	conn    *wire.Conn
+	id      uint64
+	version uint32 // of the protocol, as the server chose
 
 	queue  chan outgoing
 	moved  chan struct{} // the sender took a frame from the queue
@@ -62,7 +63,7 @@ func newSession(s *Source, conn *wire.Conn, w *wire.Welcome) *session {
 	s.sessions++
 	now := time.Now()
 	x := &session{
-		s: s, cap: s.cap, conn: conn, id: s.sessions, durable: w.Durable, stored: w.Frames,
+		s: s, cap: s.cap, conn: conn, id: s.sessions, version: w.Version, durable: w.Durable, stored: w.Frames,
 		queue: make(chan outgoing, queueFrames), moved: make(chan struct{}, 1), acks: make(chan wire.Header),
 		failed: make(chan failure, 2), read: s.cap.Consumer(), cycled: now, spoke: now,
 	}
