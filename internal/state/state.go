@@ -48,6 +48,8 @@ type Reader interface {
 	Points(ctx context.Context, serverID string, f PointFilter, p Page) (items []Point, next string, err error)
 
 	JobReader
+	RetentionReader
+	DRSReader
 }
 
 // Tx also writes. Put inserts or replaces by key; deleting what is not there is no error.
@@ -66,10 +68,13 @@ type Tx interface {
 	PutReplication(ctx context.Context, r Replication) error
 	// PutPoint refuses with fault.Conflict a second point of a server at one expected time.
 	PutPoint(ctx context.Context, p Point) error
+	// DeletePoint and WipePoints (of all of a server's) refuse with fault.Conflict while a pin is in the way.
 	DeletePoint(ctx context.Context, id string) error
 	WipePoints(ctx context.Context, serverID string) error
 
 	JobTx
+	RetentionTx
+	DRSTx
 }
 
 // Page asks for at most Limit records after the place that After (an earlier next) names. Limit 0 means

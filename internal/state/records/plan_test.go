@@ -54,6 +54,46 @@ var lists = map[string]func(state.Reader, *testing.T) error{
 		_, err := r.BusyIn(t.Context(), []string{"s-1", "s-2"})
 		return err
 	},
+	"launch templates": func(r state.Reader, t *testing.T) error {
+		_, _, err := r.DRSLaunchTemplates(t.Context(), scope, page)
+		return err
+	},
+	"launch actions": func(r state.Reader, t *testing.T) error {
+		_, _, err := r.DRSLaunchActions(t.Context(), "s-1", nil, page)
+		return err
+	},
+	"source networks": func(r state.Reader, t *testing.T) error {
+		_, _, err := r.SourceNetworks(t.Context(), scope, state.SourceNetworkFilter{OriginRegion: "x"}, page)
+		return err
+	},
+	"extensions": func(r state.Reader, t *testing.T) error {
+		_, err := r.Extensions(t.Context(), []string{"s-1", "s-2"})
+		return err
+	},
+	"extensions of": func(r state.Reader, t *testing.T) error {
+		_, err := r.ExtensionsOf(t.Context(), scope, "1", []string{"s-1", "s-2"})
+		return err
+	},
+	"staging accounts": func(r state.Reader, t *testing.T) error {
+		_, _, err := r.StagingAccounts(t.Context(), scope, page)
+		return err
+	},
+	"recovery instances": func(r state.Reader, t *testing.T) error {
+		_, _, err := r.RecoveryInstances(t.Context(), scope, state.RecoveryInstanceFilter{}, page)
+		return err
+	},
+	"pins": func(r state.Reader, t *testing.T) error {
+		_, _, err := r.Pins(t.Context(), scope, page)
+		return err
+	},
+	"pins of a server": func(r state.Reader, t *testing.T) error {
+		_, err := r.ServerPins(t.Context(), "s-1")
+		return err
+	},
+	"pins of an owner": func(r state.Reader, t *testing.T) error {
+		_, err := r.OwnerPins(t.Context(), "job-1")
+		return err
+	},
 	"replications": func(r state.Reader, t *testing.T) error {
 		_, _, err := r.Replications(t.Context(), state.ReplicationFilter{}, page)
 		return err
