@@ -65,11 +65,3 @@ func (t *tx) PutPoint(ctx context.Context, p state.Point) error {
 		 ON CONFLICT (id) DO UPDATE SET expected = excluded.expected, at = excluded.at, position = excluded.position`,
 		p.ID, p.Scope.Account, p.Scope.Service, p.ServerID, nanos(p.Expected), nanos(p.At), int64(p.Position))
 }
-
-func (t *tx) DeletePoint(ctx context.Context, id string) error {
-	return t.exec(ctx, "state: delete point", `DELETE FROM recovery_point WHERE id = ?`, id)
-}
-
-func (t *tx) WipePoints(ctx context.Context, serverID string) error {
-	return t.exec(ctx, "state: wipe points", `DELETE FROM recovery_point WHERE server_id = ?`, serverID)
-}
