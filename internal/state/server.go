@@ -26,8 +26,13 @@ type AccessKey struct {
 	Account   string
 	User      string
 	Sealed    []byte
-	Admin     bool
+	Admin     bool // made before users had policies: an administrator's
+	Inactive  bool // refused, but kept
 	CreatedAt time.Time
+	// The last use, to within some minutes; zero when there was none.
+	LastUsedAt      time.Time
+	LastUsedService string
+	LastUsedRegion  string
 }
 
 // Server is one source server.

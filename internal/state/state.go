@@ -48,6 +48,9 @@ type Reader interface {
 	Points(ctx context.Context, serverID string, f PointFilter, p Page) (items []Point, next string, err error)
 
 	JobReader
+	AccessReader
+	CountReader
+	LaunchTemplateReader
 	RetentionReader
 	DRSReader
 }
@@ -73,6 +76,8 @@ type Tx interface {
 	WipePoints(ctx context.Context, serverID string) error
 
 	JobTx
+	AccessTx
+	LaunchTemplateTx
 	RetentionTx
 	DRSTx
 }

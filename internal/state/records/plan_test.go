@@ -94,6 +94,26 @@ var lists = map[string]func(state.Reader, *testing.T) error{
 		_, err := r.OwnerPins(t.Context(), "job-1")
 		return err
 	},
+	"accounts": func(r state.Reader, t *testing.T) error {
+		_, _, err := r.Accounts(t.Context(), page)
+		return err
+	},
+	"users": func(r state.Reader, t *testing.T) error {
+		_, _, err := r.Users(t.Context(), "1", page)
+		return err
+	},
+	"sessions": func(r state.Reader, t *testing.T) error {
+		_, _, err := r.Sessions(t.Context(), "1", page)
+		return err
+	},
+	"ec2 launch templates": func(r state.Reader, t *testing.T) error {
+		_, _, err := r.LaunchTemplates(t.Context(), "1", state.LaunchTemplateFilter{}, page)
+		return err
+	},
+	"launch template versions": func(r state.Reader, t *testing.T) error {
+		_, _, err := r.LaunchTemplateVersions(t.Context(), "lt-1", state.Page{After: "5"})
+		return err
+	},
 	"replications": func(r state.Reader, t *testing.T) error {
 		_, _, err := r.Replications(t.Context(), state.ReplicationFilter{}, page)
 		return err
