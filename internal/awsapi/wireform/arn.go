@@ -10,6 +10,10 @@ import (
 const (
 	SourceServer                     = "source-server"
 	ReplicationConfigurationTemplate = "replication-configuration-template"
+	LaunchConfigurationTemplate      = "launch-configuration-template"
+	Job                              = "job"
+	RecoveryInstance                 = "recovery-instance"
+	SourceNetwork                    = "source-network"
 )
 
 // Namer makes and reads the ARNs of one service, region and account.

@@ -13,7 +13,11 @@ type Tagger struct {
 	Servers   control.Servers
 	Templates control.Templates
 	Region    string
+	Others    map[string]Finder // by the kind in the ARN
 }
+
+// Finder makes what can be done with the tags of one resource.
+type Finder func(s state.Scope, id string) Tagged
 
 // Tagged is a resource that has tags.
 type Tagged struct {
@@ -34,17 +38,25 @@ func (t Tagger) Find(s state.Scope, arn string) (Tagged, error) {
 	case ReplicationConfigurationTemplate:
 		return tagged(t.Templates, s, id, func(r state.Template) map[string]string { return r.Tags }), nil
 	}
+	if find, ok := t.Others[kind]; ok {
+		return find(s, id), nil
+	}
 	return Tagged{}, fault.New(fault.NotFound, "awsapi: find by ARN", "resource %s does not exist", arn)
 }
 
-// keeper is what the domain's packages have in common.
-type keeper[R any] interface {
+// Keeping is the finder of what a domain package keeps.
+func Keeping[R any](k Keeper[R], tags func(R) map[string]string) Finder {
+	return func(s state.Scope, id string) Tagged { return tagged(k, s, id, tags) }
+}
+
+// Keeper is what the domain's packages have in common.
+type Keeper[R any] interface {
 	Get(ctx context.Context, s state.Scope, id string) (R, error)
 	Tag(ctx context.Context, s state.Scope, id string, tags map[string]string) error
 	Untag(ctx context.Context, s state.Scope, id string, keys []string) error
 }
 
-func tagged[R any](k keeper[R], s state.Scope, id string, tags func(R) map[string]string) Tagged {
+func tagged[R any](k Keeper[R], s state.Scope, id string, tags func(R) map[string]string) Tagged {
 	return Tagged{
 		Tag:   func(ctx context.Context, tags map[string]string) error { return k.Tag(ctx, s, id, tags) },
 		Untag: func(ctx context.Context, keys []string) error { return k.Untag(ctx, s, id, keys) },

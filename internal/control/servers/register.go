@@ -59,7 +59,7 @@ func (v *Servers) Register(ctx context.Context, s state.Scope, r Registration) (
 		have, err := tx.ServerByIdentity(ctx, s, r.identity())
 		switch {
 		case fault.Is(err, fault.NotFound):
-			out, err = add(ctx, tx, s, r, now)
+			out, err = v.add(ctx, tx, s, r, now)
 			return err
 		case err != nil:
 			return err
@@ -82,7 +82,7 @@ func (r Registration) identity() string {
 	return r.UserProvidedID + "\n" + r.Identity
 }
 
-func add(ctx context.Context, tx state.Tx, s state.Scope, r Registration, now time.Time) (state.Server, error) {
+func (x *Servers) add(ctx context.Context, tx state.Tx, s state.Scope, r Registration, now time.Time) (state.Server, error) {
 	found, _, err := tx.Templates(ctx, s, state.Page{Limit: 1})
 	if err != nil {
 		return state.Server{}, err
@@ -112,7 +112,15 @@ func add(ctx context.Context, tx state.Tx, s state.Scope, r Registration, now ti
 	if err := tx.PutServer(ctx, v); err != nil {
 		return v, err
 	}
-	return v, tx.PutReplication(ctx, replication.NewRecord(v, r.NoReplication, now))
+	if err := tx.PutReplication(ctx, replication.NewRecord(v, r.NoReplication, now)); err != nil {
+		return v, err
+	}
+	for _, fn := range x.added {
+		if err := fn(ctx, tx, v); err != nil {
+			return v, err
+		}
+	}
+	return v, nil
 }
 
 // describe takes over what the agent says of the machine.

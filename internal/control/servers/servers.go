@@ -18,12 +18,19 @@ import (
 // Servers is control.Servers over a store.
 type Servers struct {
 	store state.Store
+	added []Added
 }
+
+// Added gives a new server what else belongs to it, in the transaction that adds it.
+type Added func(ctx context.Context, tx state.Tx, v state.Server) error
 
 var _ control.Servers = (*Servers)(nil)
 
 // New returns the servers in store.
-func New(store state.Store) *Servers { return &Servers{store} }
+func New(store state.Store) *Servers { return &Servers{store: store} }
+
+// OnAdd lets fn take part in the adding of servers. It is called before anything is served.
+func (v *Servers) OnAdd(fn Added) { v.added = append(v.added, fn) }
 
 // Get returns one server.
 func (v *Servers) Get(ctx context.Context, s state.Scope, id string) (out state.Server, err error) {
