@@ -5,6 +5,8 @@ BIN         := bin
 TOOLS       := $(CURDIR)/.tools
 GOLANGCI    := $(TOOLS)/golangci-lint
 GOLANGCI_VERSION := v2.15.0
+VERSITYGW   := $(TOOLS)/versitygw
+VERSITYGW_VERSION := v1.8.0
 TEST_FLAGS  ?=
 LDFLAGS     := -X github.com/understudy-dr/understudy/internal/buildinfo.Version=$(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
@@ -17,8 +19,11 @@ build: ## bin/understudy
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/understudy ./cmd/understudy
 
 .PHONY: deps
-deps: ## Debian packages that the demo and the tests use
+deps: $(VERSITYGW) ## Debian packages, and an S3 service, that the demo and the tests use
 	@./scripts/install-deps
+
+$(VERSITYGW):
+	GOBIN=$(TOOLS) $(GO) install github.com/versity/versitygw/cmd/versitygw@$(VERSITYGW_VERSION)
 
 .PHONY: demo
 demo: deps build ## the main job, end to end, on this machine, in under five minutes (root)
