@@ -52,6 +52,7 @@ type Server struct {
 	Disks           []Disk
 	Config          ReplicationConfig
 	LifeCycle       LifeCycle
+	Migration       Migration // MGN
 }
 
 // Replication types.

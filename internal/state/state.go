@@ -48,6 +48,7 @@ type Reader interface {
 	Points(ctx context.Context, serverID string, f PointFilter, p Page) (items []Point, next string, err error)
 
 	JobReader
+	MGNReader
 	AccessReader
 	CountReader
 	LaunchTemplateReader
@@ -76,6 +77,7 @@ type Tx interface {
 	WipePoints(ctx context.Context, serverID string) error
 
 	JobTx
+	MGNTx
 	AccessTx
 	LaunchTemplateTx
 	RetentionTx
@@ -112,7 +114,8 @@ type ServerFilter struct {
 	Archived         *bool
 	LifeCycleStates  []LifeCycleState
 	ReplicationTypes []string
-	HardwareID       string // matches instance id, VMware uuid or a MAC address
+	ApplicationIDs   []string // MGN
+	HardwareID       string   // matches instance id, VMware uuid or a MAC address
 }
 
 // ReplicationFilter narrows a list of replication records; a zero member does not.

@@ -36,6 +36,7 @@ func serversQuery(s state.Scope, f state.ServerFilter, p state.Page) (string, []
 	in(&w, "id", f.IDs)
 	in(&w, "life_cycle", f.LifeCycleStates)
 	in(&w, "replication_type", f.ReplicationTypes)
+	in(&w, "application_id", f.ApplicationIDs)
 	if f.Archived != nil {
 		w.and("archived = ?", flag(*f.Archived))
 	}
@@ -54,13 +55,13 @@ func (t *tx) PutServer(ctx context.Context, v state.Server) error {
 		return err
 	}
 	err = t.exec(ctx, "state: put server",
-		`INSERT INTO source_server (id, account, service, identity, created_at, archived, deleting, life_cycle, replication_type, body)
-		 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+		`INSERT INTO source_server (id, account, service, identity, created_at, archived, deleting, life_cycle, replication_type, application_id, body)
+		 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 		 ON CONFLICT (id) DO UPDATE SET identity = excluded.identity, created_at = excluded.created_at,
 		     archived = excluded.archived, deleting = excluded.deleting, life_cycle = excluded.life_cycle,
-		     replication_type = excluded.replication_type, body = excluded.body`,
+		     replication_type = excluded.replication_type, application_id = excluded.application_id, body = excluded.body`,
 		v.ID, v.Scope.Account, v.Scope.Service, v.Identity, nanos(v.CreatedAt), flag(v.Archived), flag(v.Deleting),
-		v.LifeCycle.State, v.ReplicationType, body)
+		v.LifeCycle.State, v.ReplicationType, v.Migration.ApplicationID, body)
 	if err != nil {
 		return err
 	}
@@ -120,6 +121,7 @@ func (t *tx) PutReplication(ctx context.Context, v state.Replication) error {
 		return err
 	}
 	return t.exec(ctx, "state: put replication",
-		`INSERT INTO replication (server_id, state, body) VALUES (?, ?, ?)
-		 ON CONFLICT (server_id) DO UPDATE SET state = excluded.state, body = excluded.body`, v.ServerID, v.State, body)
+		`INSERT INTO replication (server_id, state, first_byte_at, body) VALUES (?, ?, ?, ?)
+		 ON CONFLICT (server_id) DO UPDATE SET state = excluded.state, first_byte_at = excluded.first_byte_at, body = excluded.body`,
+		v.ServerID, v.State, nanos(v.FirstByteAt), body)
 }
