@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"iter"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"github.com/understudy-dr/understudy/internal/fault"
 	"github.com/understudy-dr/understudy/internal/state"
 	"github.com/understudy-dr/understudy/internal/state/postgres"
+	"github.com/understudy-dr/understudy/internal/state/records"
 	"github.com/understudy-dr/understudy/internal/state/sqlite"
 )
 
@@ -63,6 +65,25 @@ func (l Location) Open(ctx context.Context) (state.Store, error) {
 		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
+}
+
+// Export hands out every row of one snapshot, of a running installation or not.
+func (l Location) Export(ctx context.Context, schema func(migrations []int64) error, each func(records.Row) error) error {
+	if l.url == "" {
+		return sqlite.Export(ctx, l.path(), schema, each)
+	}
+	return postgres.Export(ctx, l.url, schema, each)
+}
+
+// Import fills a database that has no records yet, and remembers where it is.
+func (l Location) Import(ctx context.Context, migrations []int64, rows iter.Seq2[records.Row, error]) error {
+	if l.url == "" {
+		return sqlite.Import(ctx, l.path(), migrations, rows)
+	}
+	if err := postgres.Import(ctx, l.url, migrations, rows); err != nil {
+		return err
+	}
+	return l.remember()
 }
 
 func (l Location) path() string { return filepath.Join(l.dir, database) }

@@ -38,27 +38,15 @@ var _ state.Store = (*Store)(nil)
 // Open opens the database that raw, a postgres:// URL, names and brings its schema up to date. The database itself has to exist.
 func Open(ctx context.Context, raw string) (*Store, error) {
 	const op = "state: open"
-	c, err := pgx.ParseConfig(raw)
+	read, write, err := pools(raw)
 	if err != nil {
-		return nil, fault.New(fault.Invalid, op, "%w", err) // pgx leaves the password out
+		return nil, fault.Wrap(op, err)
 	}
-	if c.RuntimeParams["application_name"] == "" {
-		c.RuntimeParams["application_name"] = "understudy"
-	}
-	read := connect(c, readers, durable)
-	write := connect(c, 1, durable+guarded)
 	unlock, err := exclusive(ctx, read)
 	if err != nil {
-		return nil, errors.Join(fault.New(kindOf(err), op, "%w", err), read.Close(), write.Close())
+		return nil, fault.Wrap(op, errors.Join(err, read.Close(), write.Close()))
 	}
-	s, err := records.New(ctx, write, read, records.Dialect{
-		Goose: goose.DialectPostgres, Numbered: true, Kind: kindOf,
-		Snapshot: &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true},
-		Lock: func(ctx context.Context, tx *sql.Tx) error {
-			_, err := tx.ExecContext(ctx, `SELECT pg_advisory_xact_lock($1)`, writer)
-			return err
-		},
-	})
+	s, err := records.New(ctx, write, read, dialect)
 	if err != nil {
 		return nil, fault.Wrap(op, errors.Join(err, unlock()))
 	}
@@ -66,6 +54,30 @@ func Open(ctx context.Context, raw string) (*Store, error) {
 		return nil, fault.Wrap(op, errors.Join(err, s.Close()))
 	}
 	return &Store{s, write}, nil
+}
+
+var dialect = records.Dialect{
+	Goose: goose.DialectPostgres, Numbered: true, Kind: kindOf,
+	Snapshot: &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true},
+	Tables: `SELECT c.relname, COALESCE(p.relname, '') FROM pg_class c
+	         LEFT JOIN pg_constraint k ON k.conrelid = c.oid AND k.contype = 'f' LEFT JOIN pg_class p ON p.oid = k.confrelid
+	         WHERE c.relkind = 'r' AND c.relnamespace = current_schema()::regnamespace`,
+	Lock: func(ctx context.Context, tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, `SELECT pg_advisory_xact_lock($1)`, writer)
+		return err
+	},
+}
+
+// pools are the handles for reading and for writing. They connect when they are first used.
+func pools(raw string) (read, write *sql.DB, err error) {
+	c, err := pgx.ParseConfig(raw)
+	if err != nil {
+		return nil, nil, fault.New(fault.Invalid, "connect", "%w", err) // pgx leaves the password out
+	}
+	if c.RuntimeParams["application_name"] == "" {
+		c.RuntimeParams["application_name"] = "understudy"
+	}
+	return connect(c, readers, durable), connect(c, 1, durable+guarded), nil
 }
 
 // Redact is a URL without its password, for people to read.
@@ -99,12 +111,13 @@ func connect(c *pgx.ConnConfig, conns int, setup string) *sql.DB {
 
 // exclusive keeps other processes from writing and migrating until the returned function is called.
 func exclusive(ctx context.Context, db *sql.DB) (unlock func() error, err error) {
+	const op = "lock"
 	conn, err := db.Conn(ctx)
 	if err != nil {
-		return nil, err
+		return nil, fault.New(kindOf(err), op, "%w", err)
 	}
 	if _, err := conn.ExecContext(ctx, `SELECT pg_advisory_lock($1)`, writer); err != nil {
-		return nil, errors.Join(err, conn.Close())
+		return nil, fault.New(kindOf(err), op, "%w", errors.Join(err, conn.Close()))
 	}
 	return func() error {
 		// The caller's context may have ended; a connection that kept the lock must not go back to the pool.

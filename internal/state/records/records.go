@@ -8,7 +8,6 @@ import (
 	"database/sql"
 	"embed"
 	"errors"
-	"io/fs"
 	"strconv"
 	"strings"
 	"time"
@@ -25,6 +24,8 @@ type Dialect struct {
 	Numbered bool                   // arguments are $1, $2, ... instead of ?
 	Kind     func(error) fault.Kind // of a driver's error
 	Snapshot *sql.TxOptions         // makes a View one consistent snapshot; nil where every transaction is
+	// Tables is a query for all tables of ours, each with every table that it refers to, or ''.
+	Tables string
 	// Lock, when not nil, makes an Update the only one until its transaction ends.
 	Lock func(context.Context, *sql.Tx) error
 }
@@ -53,14 +54,9 @@ var migrations embed.FS
 
 func (s *Store) migrate(ctx context.Context) error {
 	const op = "state: migrate"
-	dir, err := fs.Sub(migrations, "migrations")
+	p, err := provider(s.write, s.dialect)
 	if err != nil {
-		return fault.New(fault.Bug, op, "%w", err)
-	}
-	// Branches of the work number their migrations in ranges of their own, so a lower one may arrive later.
-	p, err := goose.NewProvider(s.dialect.Goose, s.write, dir, goose.WithLogger(goose.NopLogger()), goose.WithAllowOutofOrder(true))
-	if err != nil {
-		return s.dialect.classify(op, err)
+		return err
 	}
 	have, want, err := p.GetVersions(ctx)
 	if err != nil {

@@ -33,16 +33,8 @@ var _ state.Store = (*Store)(nil)
 // Open opens the database at path, making it (mode 0600) and its schema where needed.
 func Open(ctx context.Context, path string) (*Store, error) {
 	const op = "state: open"
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return nil, fault.New(fault.Unknown, op, "%w", err)
-	}
-	// SQLite would make the file readable by the group; the access keys in it are nobody's business.
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, fault.New(fault.Unknown, op, "%w", err)
-	}
-	if err := f.Close(); err != nil {
-		return nil, fault.New(fault.Unknown, op, "%w", err)
+	if err := create(path); err != nil {
+		return nil, fault.Wrap(op, err)
 	}
 	// Updates queue at one connection instead of failing with SQLITE_BUSY.
 	write, err := connect(path, 1, "_txlock=immediate")
@@ -53,11 +45,34 @@ func Open(ctx context.Context, path string) (*Store, error) {
 	if err != nil {
 		return nil, fault.Wrap(op, errors.Join(err, write.Close()))
 	}
-	s, err := records.New(ctx, write, read, records.Dialect{Goose: goose.DialectSQLite3, Kind: kindOf})
+	s, err := records.New(ctx, write, read, dialect)
 	if err != nil {
 		return nil, fault.Wrap(op, err)
 	}
 	return &Store{s, write, read}, nil
+}
+
+// create makes an empty database: SQLite would make the file readable by the group, and the access keys in it are nobody's
+// business.
+func create(path string) error {
+	const op = "create"
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return fault.New(fault.Unknown, op, "%w", err)
+	}
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return fault.New(fault.Unknown, op, "%w", err)
+	}
+	if err := f.Close(); err != nil {
+		return fault.New(fault.Unknown, op, "%w", err)
+	}
+	return nil
+}
+
+var dialect = records.Dialect{
+	Goose: goose.DialectSQLite3, Kind: kindOf,
+	Tables: `SELECT m.name, COALESCE(f."table", '') FROM sqlite_master m LEFT JOIN pragma_foreign_key_list(m.name) f
+	         WHERE m.type = 'table' AND m.name NOT LIKE 'sqlite\_%' ESCAPE '\'`,
 }
 
 func connect(path string, conns int, extra string) (*sql.DB, error) {
