@@ -189,12 +189,17 @@ type Accounts interface {
 // AccessKey is an access key with its plain secret.
 type AccessKey struct {
 	ID, Secret    string
+	Token         string    // of temporary credentials, else ""
+	Expires       time.Time // of temporary credentials, else zero
 	Account, User string
-	Admin         bool
+	Admin         bool // has the built-in policy administrator
+	Principal     Principal
 }
 
 // Access looks up access keys for signature verification.
 type Access interface {
-	// Lookup answers fault.Denied for a key that does not exist.
+	// Lookup answers fault.Denied for a key that does not exist or is not to be used.
 	Lookup(ctx context.Context, accessKeyID string) (AccessKey, error)
+	// Used notes that a key was used; it may leave out what is soon to be noted again.
+	Used(ctx context.Context, accessKeyID, service, region string) error
 }

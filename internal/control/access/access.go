@@ -1,17 +1,17 @@
-// Package access keeps access keys. Their secrets are needed in plain text to verify SigV4 signatures,
-// so they are stored sealed with a key in a file of this machine: the database alone, as in a backup,
-// gives nobody access. internal/app opens it; internal/awsapi looks keys up through control.Access.
+// Package access keeps who may do what: users with their access keys, roles that others take on, policies
+// in IAM's form and temporary credentials. Secrets are needed in plain text to verify SigV4 signatures, so
+// they are stored sealed with a key in a file of this machine: the database alone, as in a backup, gives
+// nobody access. internal/app opens it; internal/awsapi looks keys up through control.Access, and
+// internal/operatorapi manages them.
 package access
 
 import (
 	"context"
-	"crypto/aes"
 	"crypto/cipher"
-	"crypto/rand"
-	"errors"
-	"io/fs"
-	"os"
 	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/understudy-dr/understudy/internal/control"
@@ -19,174 +19,180 @@ import (
 	"github.com/understudy-dr/understudy/internal/state"
 )
 
-// Alphabets and lengths that AWS's own keys have; clients and secret scanners know them.
+// Alphabets and lengths that AWS's own ids and keys have; clients and secret scanners know them.
 const (
-	idPrefix       = "AKIA"
+	keyPrefix      = "AKIA"
+	sessionPrefix  = "ASIA"
+	userPrefix     = "AIDA"
+	rolePrefix     = "AROA"
 	idAlphabet     = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
 	idLength       = 16
 	secretAlphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 	secretLength   = 40
+	tokenLength    = 200
 )
 
-// Keys is the key ring.
+// Keys keeps who may do what.
 type Keys struct {
 	store state.Store
 	seal  cipher.AEAD
+	now   func() time.Time
+
+	mu    sync.Mutex
+	noted map[string]time.Time // when a key's last use was last written
 }
 
 var _ control.Access = (*Keys)(nil)
 
-// Open opens the key ring over store, with its sealing key under dir; the key is made the first time.
+// Open opens the keys in store, with their sealing key under dir; that is made the first time.
 func Open(store state.Store, dir string) (*Keys, error) {
-	const op = "access: open"
-	key, err := sealingKey(filepath.Join(dir, "access.key"))
+	seal, err := newSeal(filepath.Join(dir, "access.key"))
 	if err != nil {
-		return nil, fault.Wrap(op, err)
+		return nil, fault.Wrap("access: open", err)
 	}
-	block, err := aes.NewCipher(key)
-	if err != nil {
-		return nil, fault.New(fault.Bug, op, "%w", err)
-	}
-	aead, err := cipher.NewGCMWithRandomNonce(block)
-	if err != nil {
-		return nil, fault.New(fault.Bug, op, "%w", err)
-	}
-	return &Keys{store: store, seal: aead}, nil
+	return &Keys{store: store, seal: seal, now: time.Now, noted: map[string]time.Time{}}, nil
 }
 
-const sealingKeyBytes = 32 // AES-256
+var namePattern = regexp.MustCompile(`^[\w+=,.@-]{1,64}$`)
 
-func sealingKey(path string) ([]byte, error) {
-	const op = "access: sealing key"
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return nil, fault.New(fault.Unknown, op, "%w", err)
-	}
-	fresh := make([]byte, sealingKeyBytes)
-	_, _ = rand.Read(fresh) // never fails, says its documentation
-	if err := createOnce(path, fresh); err != nil {
-		return nil, fault.Wrap(op, err)
-	}
-	key, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fault.New(fault.Unknown, op, "%w", err)
-	}
-	if len(key) != sealingKeyBytes {
-		return nil, fault.New(fault.Corruption, op, "%s has %d bytes, not %d", path, len(key), sealingKeyBytes)
-	}
-	return key, nil
-}
-
-// createOnce writes path (mode 0600) unless it exists: written aside, synced, then linked, which never
-// replaces anything.
-func createOnce(path string, data []byte) error {
-	const op = "access: write"
-	if _, err := os.Lstat(path); err == nil {
-		return nil
-	}
-	dir := filepath.Dir(path)
-	f, err := os.CreateTemp(dir, "."+filepath.Base(path)+".*") // mode 0600
-	if err != nil {
-		return fault.New(fault.Unknown, op, "%w", err)
-	}
-	defer func() { _ = os.Remove(f.Name()) }()
-	_, err = f.Write(data)
-	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
-		err = os.Link(f.Name(), path)
-	}
-	if err != nil && !errors.Is(err, fs.ErrExist) {
-		return fault.New(fault.Unknown, op, "%w", err)
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return fault.New(fault.Unknown, op, "%w", err)
-	}
-	if err := errors.Join(d.Sync(), d.Close()); err != nil {
-		return fault.New(fault.Unknown, op, "%w", err)
+// checkName refuses what IAM would refuse too.
+func checkName(what, name string) error {
+	if !namePattern.MatchString(name) {
+		return fault.New(fault.Invalid, "access", "%q is no name of a %s: it has 1 to 64 letters, digits and characters of _+=,.@-", name, what)
 	}
 	return nil
 }
 
-// Create makes a new key for a user of an account.
-func (k *Keys) Create(ctx context.Context, account, user string, admin bool) (control.AccessKey, error) {
-	key := control.AccessKey{
-		ID:     idPrefix + random(idAlphabet, idLength),
-		Secret: random(secretAlphabet, secretLength), Account: account, User: user, Admin: admin,
-	}
-	err := k.store.Update(ctx, func(tx state.Tx) error { return tx.PutAccessKey(ctx, k.sealed(key)) })
-	if err != nil {
-		return control.AccessKey{}, fault.Wrap("access: create", err)
-	}
-	return key, nil
-}
-
-// sealed is the record of a key. The id is authenticated with the secret, so that records cannot be
-// given each other's secrets.
-func (k *Keys) sealed(key control.AccessKey) state.AccessKey {
-	return state.AccessKey{
-		ID: key.ID, Account: key.Account, User: key.User, Admin: key.Admin, CreatedAt: time.Now().UTC(),
-		Sealed: k.seal.Seal(nil, nil, []byte(key.Secret), []byte(key.ID)),
-	}
-}
-
-func (k *Keys) open(r state.AccessKey) (control.AccessKey, error) {
-	secret, err := k.seal.Open(nil, nil, r.Sealed, []byte(r.ID))
-	if err != nil {
-		return control.AccessKey{}, fault.New(fault.Corruption, "access: open secret", "access key %s: %w", r.ID, err).
-			WithHint("the sealing key in the keys directory does not belong to this database")
-	}
-	return control.AccessKey{ID: r.ID, Secret: string(secret), Account: r.Account, User: r.User, Admin: r.Admin}, nil
-}
-
-// Lookup finds a key by its id; fault.Denied when there is none.
-func (k *Keys) Lookup(ctx context.Context, id string) (control.AccessKey, error) {
+// Lookup finds a credential by its key id. fault.Denied stands for every reason why it is not to be used,
+// so that who tries keys learns nothing.
+func (k *Keys) Lookup(ctx context.Context, id string) (key control.AccessKey, err error) {
 	const op = "access: lookup"
-	var r state.AccessKey
-	err := k.store.View(ctx, func(tx state.Reader) (err error) {
-		r, err = tx.AccessKey(ctx, id)
-		return err
-	})
-	if fault.Is(err, fault.NotFound) {
-		return control.AccessKey{}, fault.New(fault.Denied, op, "no access key %q", id)
-	}
-	if err != nil {
-		return control.AccessKey{}, fault.Wrap(op, err)
-	}
-	return k.open(r)
-}
-
-// List shows an account's keys without their secrets.
-func (k *Keys) List(ctx context.Context, account string) ([]control.AccessKey, error) {
-	var out []control.AccessKey
-	err := k.store.View(ctx, func(tx state.Reader) error {
-		records, err := tx.AccessKeys(ctx, account)
-		for _, r := range records {
-			out = append(out, control.AccessKey{ID: r.ID, Account: r.Account, User: r.User, Admin: r.Admin})
-		}
-		return err
-	})
-	return out, fault.Wrap("access: list", err)
-}
-
-// Delete removes a key of an account; what does not exist is gone already.
-func (k *Keys) Delete(ctx context.Context, account, id string) error {
-	err := k.store.Update(ctx, func(tx state.Tx) error {
-		r, err := tx.AccessKey(ctx, id)
-		if fault.Is(err, fault.NotFound) || err == nil && r.Account != account {
-			return nil
+	var sealed []byte
+	err = k.store.View(ctx, func(r state.Reader) error {
+		if strings.HasPrefix(id, sessionPrefix) {
+			key, sealed, err = session(ctx, r, id)
+		} else {
+			key, sealed, err = longTerm(ctx, r, id)
 		}
 		if err != nil {
 			return err
 		}
-		return tx.DeleteAccessKey(ctx, id)
+		return checkAccount(ctx, r, key.Account)
 	})
-	return fault.Wrap("access: delete", err)
+	if fault.Is(err, fault.NotFound) {
+		return control.AccessKey{}, fault.New(fault.Denied, op, "access key %q is not to be used", id)
+	}
+	if err != nil {
+		return control.AccessKey{}, fault.Wrap(op, err)
+	}
+	secret, err := k.openSecret(id, sealed)
+	if err != nil {
+		return control.AccessKey{}, fault.Wrap(op, err)
+	}
+	key.Secret, key.Token, _ = strings.Cut(secret, "\n") // a session's record holds both
+	return key, nil
 }
 
-func random(alphabet string, n int) string {
-	b := make([]byte, n)
-	_, _ = rand.Read(b) // never fails, says its documentation
-	for i := range b {
-		b[i] = alphabet[int(b[i])%len(alphabet)] // both alphabets divide 256: no bias
+// checkAccount refuses the keys of an account that is suspended or gone.
+func checkAccount(ctx context.Context, r state.Reader, id string) error {
+	a, err := r.Account(ctx, id)
+	if err == nil && a.Suspended {
+		return fault.New(fault.Denied, "access", "account %s is suspended", id)
 	}
-	return string(b)
+	return err
+}
+
+// longTerm is a user's own key.
+func longTerm(ctx context.Context, r state.Reader, id string) (control.AccessKey, []byte, error) {
+	record, err := r.AccessKey(ctx, id)
+	if err != nil {
+		return control.AccessKey{}, nil, err
+	}
+	if record.Inactive {
+		return control.AccessKey{}, nil, fault.New(fault.Denied, "access", "access key %s is inactive", id)
+	}
+	user, err := r.User(ctx, record.Account, record.User)
+	if err != nil {
+		return control.AccessKey{}, nil, err
+	}
+	principal, err := userPrincipal(ctx, r, user)
+	if err != nil {
+		return control.AccessKey{}, nil, err
+	}
+	return control.AccessKey{ID: id, Account: user.Account, User: user.Name, Admin: administers(user.Policies), Principal: principal}, record.Sealed, nil
+}
+
+// session is a set of temporary credentials. It is as good as its user or role is now.
+func session(ctx context.Context, r state.Reader, id string) (control.AccessKey, []byte, error) {
+	none := control.AccessKey{}
+	s, err := r.Session(ctx, id)
+	if err != nil {
+		return none, nil, err
+	}
+	key := control.AccessKey{ID: id, Account: s.Account, User: s.User, Expires: s.ExpiresAt}
+	if s.User != "" {
+		user, err := r.User(ctx, s.Account, s.User)
+		if err != nil {
+			return none, nil, err
+		}
+		key.Admin = administers(user.Policies)
+		key.Principal, err = userPrincipal(ctx, r, user)
+		if err != nil {
+			return none, nil, err
+		}
+	} else {
+		role, err := r.Role(ctx, s.Account, s.Role)
+		if err != nil {
+			return none, nil, err
+		}
+		if role.ID != s.RoleID {
+			return none, nil, fault.New(fault.NotFound, "access", "the role %s of this session is gone", s.Role)
+		}
+		key.Admin = administers(role.Policies)
+		key.Principal, err = rolePrincipal(ctx, r, role, s.Name)
+		if err != nil {
+			return none, nil, err
+		}
+	}
+	key.Principal.Session = true
+	if err := narrow(&key.Principal, s.Policy); err != nil {
+		return none, nil, err
+	}
+	return key, s.Sealed, nil
+}
+
+const noteEvery = 5 * time.Minute
+
+// Used notes the last use of a user's key, at most once in five minutes: a write for every call would cost
+// more than the call.
+func (k *Keys) Used(ctx context.Context, id, service, region string) error {
+	if strings.HasPrefix(id, sessionPrefix) {
+		return nil
+	}
+	now := k.now().UTC()
+	k.mu.Lock()
+	before, ok := k.noted[id]
+	if ok && now.Sub(before) < noteEvery {
+		k.mu.Unlock()
+		return nil
+	}
+	k.noted[id] = now
+	k.mu.Unlock()
+	err := k.store.Update(ctx, func(tx state.Tx) error {
+		r, err := tx.AccessKey(ctx, id)
+		if fault.Is(err, fault.NotFound) {
+			return nil // deleted meanwhile
+		}
+		if err != nil {
+			return err
+		}
+		r.LastUsedAt, r.LastUsedService, r.LastUsedRegion = now, service, region
+		return tx.PutAccessKey(ctx, r)
+	})
+	if err != nil {
+		k.mu.Lock()
+		delete(k.noted, id)
+		k.mu.Unlock()
+	}
+	return fault.Wrap("access: note use", err)
 }

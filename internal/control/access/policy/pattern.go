@@ -134,3 +134,9 @@ func (p part) take(s string) (int, bool) {
 	}
 	return len(p.literal), strings.HasPrefix(s, p.literal)
 }
+
+// Match reports whether the whole of s fits text with the wildcards * and ?.
+func Match(text, s string) bool {
+	p, err := parsePattern(text, false)
+	return err == nil && p.fits(s)
+}
