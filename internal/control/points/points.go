@@ -1,6 +1,7 @@
 // Package points keeps recovery points: records that name a position of a server's journal. It makes
 // them by the point-in-time policy while replication is CONTINUOUS and drops them when no rule keeps
-// them. internal/app assembles it; internal/awsapi lists points through control.Points.
+// them; Retention tells the journals what must stay readable. internal/app assembles it; the edges list
+// points through control.Points, launches and exports pin what they use.
 package points
 
 import (
@@ -168,34 +169,49 @@ func (p *Points) keep(ctx context.Context, rec state.Replication, expected time.
 	return errors.Join(err, p.expire(ctx, rec.ServerID, rules, expected))
 }
 
+// expire drops what no rule keeps. What is pinned stays until nobody uses it, whatever the rules say.
 func (p *Points) expire(ctx context.Context, serverID string, rules policy, now time.Time) error {
-	var all []state.Point
+	var old []state.Point
 	err := p.store.View(ctx, func(r state.Reader) error {
-		for page := (state.Page{Limit: state.MaxLimit}); ; {
-			items, next, err := r.Points(ctx, serverID, state.PointFilter{}, page)
-			if err != nil {
-				return err
-			}
-			all = append(all, items...)
-			if next == "" {
-				return nil
-			}
-			page.After = next
-		}
+		all, err := allPoints(ctx, r, serverID)
+		old = rules.expired(all, now)
+		return err
 	})
-	if err != nil {
+	if err != nil || len(old) == 0 {
 		return err
 	}
-	old := rules.expired(all, now)
-	if len(old) == 0 {
-		return nil
-	}
 	return p.store.Update(ctx, func(tx state.Tx) error {
+		pins, err := tx.ServerPins(ctx, serverID)
+		if err != nil {
+			return err
+		}
+		used := map[string]bool{}
+		for _, pin := range pins {
+			used[pin.PointID] = true
+		}
 		for _, pt := range old {
+			if used[pt.ID] {
+				continue
+			}
 			if err := tx.DeletePoint(ctx, pt.ID); err != nil {
 				return err
 			}
 		}
 		return nil
 	})
+}
+
+// Delete drops one point before its time. fault.Conflict while it is in use.
+func (p *Points) Delete(ctx context.Context, s state.Scope, id string) error {
+	err := p.store.Update(ctx, func(tx state.Tx) error {
+		_, err := tx.Point(ctx, s, id)
+		if fault.Is(err, fault.NotFound) {
+			return control.Missing("points", control.Snapshot, id)
+		}
+		if err != nil {
+			return err
+		}
+		return tx.DeletePoint(ctx, id)
+	})
+	return fault.Wrap("points: delete", err)
 }
