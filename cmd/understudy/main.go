@@ -24,6 +24,8 @@ type cli struct {
 	Export  exportCmd  `cmd:"" help:"Write a source server's disk at a chosen instant to an image file."`
 	NBD     nbdCmd     `cmd:"" name:"nbd" help:"Hand out disks over NBD."`
 	Journal journalCmd `cmd:"" help:"Examine journals offline."`
+	Backup  backupCmd  `cmd:"" help:"Save a running installation, without the replicated data, to a file."`
+	Restore restoreCmd `cmd:"" help:"Make an installation of a backup."`
 
 	LogFormat string           `help:"Log lines as text or json." enum:"text,json" default:"text" env:"UNDERSTUDY_LOG_FORMAT"`
 	LogLevel  slog.Level       `help:"Lowest level logged: debug, info, warn, error." default:"info" env:"UNDERSTUDY_LOG_LEVEL"`
