@@ -19,10 +19,10 @@ build: ## bin/understudy
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/understudy ./cmd/understudy
 
 .PHONY: deps
-deps: $(VERSITYGW) ## Debian packages, and an S3 service, that the demo and the tests use
+deps: ## Debian packages that the demo and the tests use
 	@./scripts/install-deps
 
-$(VERSITYGW):
+$(VERSITYGW): # an S3 service, which the tests run as a process of its own
 	GOBIN=$(TOOLS) $(GO) install github.com/versity/versitygw/cmd/versitygw@$(VERSITYGW_VERSION)
 
 .PHONY: demo
@@ -30,12 +30,12 @@ demo: deps build ## the main job, end to end, on this machine, in under five min
 	@$(GO) run ./e2e/demo -bin $(BIN)/understudy
 
 .PHONY: test
-test: deps build ## every test that fits 20 minutes on 2 cores (root)
+test: deps $(VERSITYGW) build ## every test that fits 20 minutes on 2 cores (root)
 	$(GO) build ./...
 	$(GO) test -p 1 -timeout 20m $(TEST_FLAGS) ./... # one package at a time: they share disks, memory and two cores
 
 .PHONY: race
-race: deps build ## the tests of what runs concurrently, under the race detector
+race: deps $(VERSITYGW) build ## the tests of what runs concurrently, under the race detector
 	$(GO) test -p 1 -race -short -timeout 20m ./internal/...
 
 .PHONY: bench

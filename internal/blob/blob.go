@@ -13,12 +13,13 @@ import (
 	"github.com/understudy-dr/understudy/internal/fault"
 )
 
-// Store keeps objects. It is safe for concurrent use; the errors are faults.
+// Store keeps objects. It is safe for concurrent use; the errors are faults. As in a file system, "a" and "a/b" do not
+// both exist: who gives names sees to it.
 //
 // A name belongs to the one process that owns what the name is part of. Stores refuse to replace an object, so an
 // owner that was superseded cannot do harm, but they do not arbitrate between two writers that are both alive.
 type Store interface {
-	// Create begins a new object. Nothing of it is visible before Commit.
+	// Create begins a new object, which ctx accompanies until Commit. Nothing of it is visible before.
 	Create(ctx context.Context, name string) (Writer, error)
 	// ReadAt fills p from off. An object that ends before is a fault.Corruption, one that does not exist a
 	// fault.NotFound.

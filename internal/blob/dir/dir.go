@@ -19,6 +19,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 
 	"github.com/understudy-dr/understudy/internal/blob"
 	"github.com/understudy-dr/understudy/internal/fault"
@@ -63,17 +64,14 @@ func (s *Store) Close() error { return vfs.Fault("dir: close", s.handles.close()
 // walk visits every file below dir. What disappears meanwhile is passed over.
 func (s *Store) walk(dir string, visit func(name string, size int64) error) error {
 	names, err := s.fs.List(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
 	if err != nil {
-		return err
+		return ignoreMissing(err)
 	}
 	for _, base := range names {
 		name := path.Join(dir, base)
 		info, err := s.fs.Stat(name)
 		switch {
-		case errors.Is(err, fs.ErrNotExist):
+		case missing(err):
 			continue
 		case err != nil:
 			return err
@@ -114,11 +112,21 @@ func (s *Store) Stat(ctx context.Context, name string) (int64, error) {
 	if err := check(ctx, name); err != nil {
 		return 0, err
 	}
-	info, err := s.fs.Stat(s.path(name))
-	if err == nil && info.Dir {
-		err = fs.ErrNotExist
+	size, err := statFile(s.fs, s.path(name))
+	return size, vfs.Fault("dir: stat "+name, err)
+}
+
+// statFile is the size of a file. What is no file, or below one, does not exist.
+func statFile(fsys vfs.FS, name string) (int64, error) {
+	info, err := fsys.Stat(name)
+	if err == nil && info.Dir || missing(err) {
+		return 0, &fs.PathError{Op: "stat", Path: name, Err: fs.ErrNotExist}
 	}
-	return info.Size, vfs.Fault("dir: stat "+name, err)
+	return info.Size, err
+}
+
+func missing(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)
 }
 
 // List implements blob.Store. Files that cannot be objects are not shown.
@@ -152,20 +160,18 @@ func (s *Store) Delete(ctx context.Context, name string) error {
 		return err
 	}
 	file := s.path(name)
-	err := s.fs.Remove(file)
-	gone := errors.Is(err, fs.ErrNotExist)
-	s.handles.forget(file) // after the removal, so that no reader brings the removed file back
-	if err != nil && !gone {
-		return vfs.Fault("dir: delete "+name, err)
+	_, err := statFile(s.fs, file)
+	if err == nil {
+		err = s.fs.Remove(file)
 	}
-	err = s.fs.SyncDir(path.Dir(file))
-	if gone && errors.Is(err, fs.ErrNotExist) {
-		return nil
+	s.handles.forget(file) // after the removal, so that no reader brings the removed file back
+	if err = ignoreMissing(err); err == nil {
+		err = s.fs.SyncDir(path.Dir(file))
 	}
 	if err == nil {
 		err = s.prune(path.Dir(file))
 	}
-	return vfs.Fault("dir: delete "+name, err)
+	return vfs.Fault("dir: delete "+name, ignoreMissing(err))
 }
 
 // prune removes directories that became empty.
@@ -192,7 +198,7 @@ func (s *Store) prune(dir string) error {
 }
 
 func ignoreMissing(err error) error {
-	if errors.Is(err, fs.ErrNotExist) {
+	if missing(err) {
 		return nil
 	}
 	return err

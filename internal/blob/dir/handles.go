@@ -40,6 +40,13 @@ func (h *handles) readAt(name string, p []byte, off int64) error {
 	return errors.Join(err, h.release(e))
 }
 
+func openFile(fsys vfs.FS, name string) (vfs.File, error) {
+	if _, err := statFile(fsys, name); err != nil {
+		return nil, err
+	}
+	return fsys.Open(name)
+}
+
 func (h *handles) acquire(name string) *handle {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -47,7 +54,7 @@ func (h *handles) acquire(name string) *handle {
 	if el == nil {
 		el = h.order.PushFront(&handle{
 			name: name, refs: 1,
-			open: sync.OnceValues(func() (vfs.File, error) { return h.fs.Open(name) }),
+			open: sync.OnceValues(func() (vfs.File, error) { return openFile(h.fs, name) }),
 		})
 		h.byName[name] = el
 		if h.order.Len() > h.limit {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"syscall"
 
 	"github.com/understudy-dr/understudy/internal/blob"
 	"github.com/understudy-dr/understudy/internal/fault"
@@ -20,7 +21,9 @@ func (s *Store) Create(ctx context.Context, name string) (blob.Writer, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	final := s.path(name)
-	if err := s.fs.MkdirAll(path.Dir(final)); err != nil {
+	if err := s.fs.MkdirAll(path.Dir(final)); errors.Is(err, syscall.ENOTDIR) {
+		return nil, fault.New(fault.Invalid, "dir: create "+name, "an object would be the directory of another: %w", err)
+	} else if err != nil {
 		return nil, vfs.Fault("dir: create "+name, err)
 	}
 	s.next++
@@ -98,7 +101,7 @@ func (w *writer) rename() error {
 	defer w.store.mu.Unlock()
 	_, err := w.store.fs.Stat(w.final)
 	if err == nil {
-		return fault.New(fault.Conflict, "dir: rename", "the object exists")
+		return fault.New(fault.Conflict, "", "the object exists")
 	}
 	if !errors.Is(err, fs.ErrNotExist) {
 		return err
