@@ -66,10 +66,14 @@ type EpochOpen struct {
 	Capture string `json:"captureId"`
 	Reason  string `json:"reason"` // initial, gap, tracking-lost, journal-changed, rolled-back, repair
 	Disks   []Disk `json:"disks"`
+	// Repairs names every Repair whose ranges the baseline of this epoch reads again.
+	Repairs []uint64 `json:"repairs,omitempty"`
 }
 
-// Repair asks the agent to read ranges again, because what the journal holds of them is damaged.
+// Repair asks the agent to read ranges again, because what the journal holds of them is damaged. They become the
+// baseline of another epoch, whose EpochOpen names the ID. It may be said more than once.
 type Repair struct {
+	ID     uint64  `json:"id"` // random
 	Ranges []Range `json:"ranges"`
 }
 

@@ -74,10 +74,16 @@ func (se *session) read(frames chan<- arrival, free <-chan []byte, quit <-chan s
 // commit is the loop of one session: a batch, a sync, an acknowledgement.
 func (se *session) commit(frames <-chan arrival, free chan<- []byte) error {
 	acked := uint64(0)
+	se.poke()
 	for {
 		var a arrival
 		select {
 		case a = <-frames:
+		case <-se.poked:
+			if err := se.askForRepairs(); err != nil {
+				return err
+			}
+			continue
 		case <-se.ended:
 			return se.cause
 		}
@@ -134,7 +140,10 @@ func (se *session) append(f wire.Frame) error {
 	if err := se.s.room(int64(len(f.Bytes))); err != nil {
 		return err
 	}
-	return se.j.Append(f)
+	if err := se.j.Append(f); err != nil || f.Type != wire.TypeEpochOpen {
+		return err
+	}
+	return se.answered(&f)
 }
 
 // acknowledge syncs, then says so. frames counts from the beginning of the connection.
@@ -143,8 +152,10 @@ func (se *session) acknowledge(frames uint64, size int) error {
 		se.failed = err
 		return err
 	}
+	st := se.j.State()
 	now := time.Now()
 	se.r.mu.Lock()
+	se.r.forgetRepairs(st.Epoch, st.BaselineDone)
 	seen := &se.r.seen
 	if seen.FirstByteAt.IsZero() {
 		seen.FirstByteAt = now
@@ -152,7 +163,6 @@ func (se *session) acknowledge(frames uint64, size int) error {
 	seen.LastFrameAt, seen.Err = now, nil
 	seen.BytesReceived += uint64(size)
 	se.r.mu.Unlock()
-	st := se.j.State()
 	_ = se.raw.SetWriteDeadline(now.Add(se.s.c.IdleTimeout))
 	return se.conn.Send(wire.Control(wire.TypeAck, st.Epoch, frames, st.Durable, now.UnixNano()))
 }

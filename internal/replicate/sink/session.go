@@ -26,7 +26,9 @@ type session struct {
 
 	failed   error // why data could not be taken in; a link that broke is no such reason
 	number   uint64
-	welcomed bool // guarded by r.mu
+	version  uint32
+	poked    chan struct{} // there may be repairs to ask for
+	welcomed bool          // guarded by r.mu
 	once     sync.Once
 	cause    error         // why end was called; read after ended
 	ended    chan struct{} // closed by end
@@ -36,7 +38,7 @@ type session struct {
 // handle owns one connection from accept to close.
 func (s *Server) handle(ctx context.Context, raw net.Conn) {
 	t := tls.Server(raw, s.tls)
-	se := &session{s: s, raw: raw, conn: wire.NewConn(t), ended: make(chan struct{}), done: make(chan struct{})}
+	se := &session{s: s, raw: raw, conn: wire.NewConn(t), ended: make(chan struct{}), done: make(chan struct{}), poked: make(chan struct{}, 1)}
 	stop := context.AfterFunc(ctx, func() { se.end(errStopping) })
 	defer stop()
 	err := se.run(ctx, t)
@@ -88,6 +90,7 @@ func (se *session) run(ctx context.Context, t *tls.Conn) error {
 		return se.because(err)
 	}
 	defer se.leave()
+	se.version = version
 	if err := se.welcome(version, hello); err != nil {
 		return se.because(err)
 	}

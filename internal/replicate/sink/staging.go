@@ -47,6 +47,7 @@ type replica struct {
 	j        *journal.Journal
 	current  *session
 	sessions uint64
+	requests []*request    // damaged content that an agent is asked for
 	seen     ReplicaStatus // the fields that the journal does not know
 }
 
@@ -218,7 +219,7 @@ func (r *replica) detach(cause error) error {
 	defer r.op.Unlock()
 	r.mu.Lock()
 	j := r.j
-	r.j = nil // nobody is welcomed from here on
+	r.j, r.requests = nil, nil // nobody is welcomed from here on
 	r.mu.Unlock()
 	if j == nil {
 		return nil

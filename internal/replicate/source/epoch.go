@@ -9,12 +9,17 @@ import (
 // taint notes that writes were dropped: what this epoch can give ends before the ring offset at. From there on its
 // records are not sent. Their blocks are dirty and no generation is cleared any more, so the next epoch reads them.
 func (x *session) taint(at uint64) {
-	x.tainted, x.gap = true, x.s.ep.position(at)
-	x.cycle = 0
-	x.base.finishing = nil
+	x.endEpoch(at)
 	x.s.meter.gaps.Add(1)
 	x.s.log.Warn("writes were dropped", "epoch", x.s.ep.number, "drops", x.cap.Drops()-x.s.ep.drops, "last", x.gap,
 		"complete", x.s.ep.done)
+}
+
+// endEpoch sends nothing more of this epoch from the ring offset at on; succeed opens the next.
+func (x *session) endEpoch(at uint64) {
+	x.tainted, x.gap = true, x.s.ep.position(at)
+	x.cycle = 0
+	x.base.finishing = nil
 }
 
 // succeed opens the next epoch once the tainted one owes nothing. While it does, reading its debt goes first: what is
@@ -25,7 +30,10 @@ func (x *session) succeed() error {
 	}
 	e := x.s.ep
 	e.number++
-	e.gap, e.reason, e.fresh = x.gap, reasonGap, false
+	e.gap, e.reason, e.fresh, e.repairs = x.gap, reasonGap, false, nil
+	if len(x.repairs) > 0 {
+		e.reason = reasonRepair
+	}
 	return x.open(e, false)
 }
 
@@ -62,6 +70,7 @@ func (x *session) open(e epoch, all bool) error {
 			d.debt.Set(0, d.debt.Blocks())
 		}
 	}
+	x.oweRepairs(&e)
 	x.cap.DirtyToDebt()
 	e.openAcked, e.done, e.settled = false, false, false
 	e.zeros = !e.fresh
@@ -84,7 +93,7 @@ func (x *session) announce() (bool, error) {
 	}
 	e := &x.s.ep
 	frame, err := wire.Message(wire.TypeEpochOpen, e.number, e.first, e.first, e.opened,
-		wire.EpochOpen{Capture: x.s.id, Reason: e.why(), Disks: x.s.wireDisks()})
+		wire.EpochOpen{Capture: x.s.id, Reason: e.why(), Disks: x.s.wireDisks(), Repairs: e.repairs})
 	if err != nil {
 		return false, final{err}
 	}

@@ -15,6 +15,7 @@ type journal struct {
 	id      string
 	frames  []stored
 	durable int
+	repairs []wire.Repair // asked for
 }
 
 type stored struct {
@@ -30,7 +31,7 @@ func newJournal(rng *rand.Rand) *journal {
 
 // welcome folds all frames, as a journal opened anew would.
 func (j *journal) welcome() wire.Welcome {
-	w := wire.Welcome{Version: wire.V1, Journal: j.id, Frames: uint64(len(j.frames))}
+	w := wire.Welcome{Journal: j.id, Frames: uint64(len(j.frames))}
 	for i := range j.frames {
 		f := &j.frames[i]
 		w.Highest = max(w.Highest, f.Last)
@@ -54,7 +55,7 @@ func (j *journal) welcome() wire.Welcome {
 }
 
 // add checks a frame as a journal does, and appends it.
-func (j *journal) add(f *wire.Frame) error {
+func (j *journal) add(f *wire.Frame, version uint32) error {
 	s := stored{Header: f.Header}
 	var err error
 	if s.extents, err = f.ExtentTable(nil); err != nil {
@@ -65,6 +66,9 @@ func (j *journal) add(f *wire.Frame) error {
 		return err
 	}
 	s.payload = slices.Clone(raw)
+	if err := checkSums(f, &s, version); err != nil {
+		return err
+	}
 	w := j.welcome()
 	bad := func(format string, args ...any) error {
 		return fmt.Errorf("frame of type %d, epoch %d, %d-%d: %s", f.Type, f.Epoch, f.First, f.Last, fmt.Sprintf(format, args...))
@@ -87,6 +91,34 @@ func (j *journal) add(f *wire.Frame) error {
 	}
 	j.frames = append(j.frames, s)
 	return nil
+}
+
+// checkSums: what the agent's memory held is what came, and a server of protocol 1 is not sent what it cannot read.
+func checkSums(f *wire.Frame, s *stored, version uint32) error {
+	if version < wire.V2 && f.Format > wire.FormatV1 {
+		return fmt.Errorf("format %d in protocol %d", f.Format, version)
+	}
+	sums, err := f.Sums(nil)
+	if err != nil {
+		return err
+	}
+	if want := wire.SumsOf(nil, s.extents, s.payload); !slices.Equal(sums, want) {
+		return fmt.Errorf("sums %x, the payload's are %x", sums, want)
+	}
+	if summed := f.Format >= wire.FormatV2; version >= wire.V2 && summed != (len(sums) > 0) {
+		return fmt.Errorf("format %d with %d sums", f.Format, len(sums))
+	}
+	return nil
+}
+
+// answered is the frame that opens the epoch which reads again what a repair asked for.
+func (j *journal) answered(id uint64) (frame int, ok bool) {
+	for i := range j.frames[:j.durable] {
+		if slices.Contains(j.frames[i].open.Repairs, id) {
+			return i, true
+		}
+	}
+	return 0, false
 }
 
 func (j *journal) checkOrder(s *stored, w *wire.Welcome) error {
@@ -183,17 +215,19 @@ func (j *journal) intervals() []interval {
 	return all
 }
 
-// disks at a position of an epoch: all extents up to it, by position, then by arrival.
+// disks at a position of an epoch: all extents up to it, by position, then by arrival. What a repair asked for is garbage
+// in all that came before its answer.
 func (j *journal) disks(epoch, position uint64, like [][]byte) [][]byte {
 	type entry struct {
 		wire.Extent
-		data []byte
+		data  []byte
+		frame int
 	}
 	var entries []entry
-	for _, f := range j.frames[:j.durable] {
+	for i, f := range j.frames[:j.durable] {
 		raw := f.payload
 		for _, e := range f.extents {
-			x := entry{Extent: e}
+			x := entry{Extent: e, frame: i}
 			if e.Kind == wire.KindData {
 				x.data, raw = raw[:e.Bytes], raw[e.Bytes:]
 			}
@@ -214,6 +248,25 @@ func (j *journal) disks(epoch, position uint64, like [][]byte) [][]byte {
 		} else {
 			clear(b)
 		}
+		for _, r := range j.repairs {
+			if at, ok := j.answered(r.ID); ok && j.frames[at].Epoch <= epoch && e.frame < at {
+				damage(out, r.Ranges)
+			}
+		}
 	}
 	return out
+}
+
+func damage(disks [][]byte, ranges []wire.Range) {
+	for _, g := range ranges {
+		if int(g.Disk) >= len(disks) {
+			continue
+		}
+		d := disks[g.Disk]
+		for s := g.Sector; s < min(g.Sector+g.Sectors, uint64(len(d)/wire.SectorSize)); s++ {
+			for i := range wire.SectorSize {
+				d[s*wire.SectorSize+uint64(i)] = 0xdb
+			}
+		}
+	}
 }

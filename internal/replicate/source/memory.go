@@ -55,9 +55,10 @@ const (
 	reasonTrackingLost
 	reasonJournalChanged
 	reasonRolledBack
+	reasonRepair
 )
 
-var reasons = [...]string{"initial", "gap", "tracking-lost", "journal-changed", "rolled-back"}
+var reasons = [...]string{"initial", "gap", "tracking-lost", "journal-changed", "rolled-back", "repair"}
 
 // epoch is what is remembered of the current epoch. Number 0 is none.
 type epoch struct {
@@ -66,6 +67,7 @@ type epoch struct {
 	opened                                    int64
 	fresh                                     bool
 	journal                                   string
+	repairs                                   []uint64 // that it reads again; not kept in the cells, the server asks again
 
 	acked, frames                   uint64
 	time                            int64

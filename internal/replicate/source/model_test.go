@@ -19,6 +19,7 @@ import (
 
 	"github.com/understudy-dr/understudy/internal/capture"
 	"github.com/understudy-dr/understudy/internal/fault"
+	"github.com/understudy-dr/understudy/internal/wire"
 )
 
 // model drives one host, one server and one agent at a time through random operations and faults.
@@ -43,6 +44,9 @@ func newModel(t *testing.T, seed uint64) *model {
 	h.noDrain = rng.IntN(4) == 0
 	m := &model{t: t, rng: rng, host: h, server: newServer(rand.New(rand.NewPCG(seed, 3)))}
 	m.server.faults = rng.IntN(3) > 0
+	if rng.IntN(4) == 0 {
+		m.server.version = wire.V1
+	}
 	return m
 }
 
@@ -166,7 +170,9 @@ func (m *model) disturb() {
 		m.old = append(m.old, s.journal)
 		m.saved, s.journal = nil, newJournal(m.rng)
 		m.start()
-	case n < 92:
+	case n < 89:
+		m.repair()
+	case n < 94:
 		s.mu.Lock()
 		j := *s.journal
 		j.frames = j.frames[:j.durable:j.durable]
@@ -175,6 +181,19 @@ func (m *model) disturb() {
 	default:
 		m.rollBack()
 	}
+}
+
+// repair finds damage in a random place of the journal.
+func (m *model) repair() {
+	var ranges []wire.Range
+	for range 1 + m.rng.IntN(3) {
+		g := wire.Range{Disk: uint16(m.rng.IntN(3)), Sector: m.rng.Uint64N(200), Sectors: m.rng.Uint64N(40)}
+		if m.rng.IntN(20) == 0 {
+			g.Sectors = 1 << 63
+		}
+		ranges = append(ranges, g)
+	}
+	m.server.repair(ranges...)
 }
 
 // rollBack restores the backup.
@@ -223,6 +242,11 @@ func (m *model) calm() bool {
 	j := s.journal
 	if !idle || !e.done || e.journal != j.id || j.durable != len(j.frames) {
 		return false
+	}
+	for _, r := range j.repairs {
+		if _, ok := j.answered(r.ID); !ok && s.version >= wire.V2 {
+			return false
+		}
 	}
 	all := j.intervals()
 	return len(all) > 0 && all[len(all)-1].epoch == e.number

@@ -49,6 +49,7 @@ func (x *session) lastWord(ctx context.Context, f failure) error {
 		case <-ctx.Done():
 			return f.err
 		case <-x.acks:
+		case <-x.asked:
 		case r := <-x.failed: // the receiver's read deadline bounds the wait
 			if permanent(r.err) {
 				return r.err
@@ -121,6 +122,16 @@ func (x *session) receiver(ctx context.Context) error {
 		case wire.TypeAck:
 			select {
 			case x.acks <- f.Header:
+			case <-ctx.Done():
+				return nil
+			}
+		case wire.TypeRepair:
+			r, err := repairOf(&f)
+			if err != nil {
+				return err
+			}
+			select {
+			case x.asked <- r:
 			case <-ctx.Done():
 				return nil
 			}

@@ -19,6 +19,8 @@ type server struct {
 	journal *journal
 	session uint64
 	conn    net.Conn
+	version uint32
+	ask     chan struct{} // a repair may be due
 	group   sync.WaitGroup
 
 	refuse   fault.Kind // of new connections; Unknown: none
@@ -31,7 +33,7 @@ type server struct {
 var errCut = errors.New("cut")
 
 func newServer(rng *rand.Rand) *server {
-	return &server{rng: rng, journal: newJournal(rng)}
+	return &server{rng: rng, journal: newJournal(rng), version: wire.V2, ask: make(chan struct{}, 1)}
 }
 
 func (s *server) dial(ctx context.Context) (net.Conn, error) {
@@ -93,7 +95,7 @@ func (s *server) serve(conn *wire.Conn) {
 	start := len(j.frames)
 	j.durable = start // what a Welcome tells is synced before
 	w := j.welcome()
-	w.Session = s.session
+	w.Session, w.Version = s.session, s.version
 	s.mu.Unlock()
 	if refuse != fault.Unknown {
 		conn.SendRefusal(fault.New(refuse, "test", "refused"))
@@ -107,6 +109,7 @@ func (s *server) serve(conn *wire.Conn) {
 	done := make(chan struct{})
 	var acker sync.WaitGroup
 	acker.Go(func() { s.acknowledge(conn, j, start, received, done) })
+	acker.Go(func() { s.askForRepairs(conn, j, done) })
 	for s.receive(conn) == nil {
 		select {
 		case received <- struct{}{}:
@@ -138,7 +141,7 @@ func (s *server) receive(conn *wire.Conn) error {
 	if s.conn != conn.Conn {
 		return errCut // fenced
 	}
-	if err := s.journal.add(&f); err != nil {
+	if err := s.journal.add(&f, s.version); err != nil {
 		s.problems = append(s.problems, err)
 		return err
 	}
@@ -169,6 +172,56 @@ func (s *server) acknowledge(conn *wire.Conn, j *journal, start int, received, d
 		if lost || conn.Send(wire.Control(wire.TypeAck, 0, n, durable, 0)) != nil {
 			conn.Close()
 			return
+		}
+	}
+}
+
+// repair asks for ranges; what came before the epoch that answers counts as damaged there.
+func (s *server) repair(ranges ...wire.Range) uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := wire.Repair{ID: s.rng.Uint64(), Ranges: ranges}
+	s.journal.repairs = append(s.journal.repairs, r)
+	s.poke()
+	return r.ID
+}
+
+func (s *server) poke() {
+	select {
+	case s.ask <- struct{}{}:
+	default:
+	}
+}
+
+// askForRepairs says on one connection what was not answered on another.
+func (s *server) askForRepairs(conn *wire.Conn, j *journal, done <-chan struct{}) {
+	said := map[uint64]bool{}
+	for s.version >= wire.V2 {
+		s.mu.Lock()
+		if s.conn != conn.Conn {
+			s.mu.Unlock()
+			s.poke() // it may have been meant for the later connection
+			return
+		}
+		var due []wire.Repair
+		for _, r := range j.repairs {
+			if _, answered := j.answered(r.ID); !said[r.ID] && !answered {
+				due = append(due, r)
+			}
+		}
+		s.mu.Unlock()
+		for _, r := range due {
+			said[r.ID] = true
+			m, err := wire.Message(wire.TypeRepair, 0, 0, 0, 0, r)
+			if err != nil || conn.Send(m) != nil {
+				conn.Close()
+				return
+			}
+		}
+		select {
+		case <-done:
+			return
+		case <-s.ask:
 		}
 	}
 }

@@ -25,6 +25,7 @@ type session struct {
 	queue  chan outgoing
 	moved  chan struct{} // the sender took a frame from the queue
 	acks   chan wire.Header
+	asked  chan wire.Repair
 	failed chan failure
 
 	flight      []sent // frames not yet acknowledged, in order
@@ -50,6 +51,7 @@ type session struct {
 	position uint64 // everything at or below it in this epoch was sent
 	tainted  bool   // writes were dropped: this epoch ends at gap
 	gap      uint64
+	repairs  []wire.Repair // ranges for the next epoch to read
 
 	cycle  uint64 // the idle generation may be cleared when the ring is released up to here; 0: no cycle
 	cycled time.Time
@@ -65,7 +67,7 @@ func newSession(s *Source, conn *wire.Conn, w *wire.Welcome) *session {
 	x := &session{
 		s: s, cap: s.cap, conn: conn, id: s.sessions, version: w.Version, durable: w.Durable, stored: w.Frames,
 		queue: make(chan outgoing, queueFrames), moved: make(chan struct{}, 1), acks: make(chan wire.Header),
-		failed: make(chan failure, 2), read: s.cap.Consumer(), cycled: now, spoke: now,
+		asked: make(chan wire.Repair), failed: make(chan failure, 2), read: s.cap.Consumer(), cycled: now, spoke: now,
 	}
 	x.released = x.read
 	return x
@@ -95,6 +97,8 @@ func (x *session) run(ctx context.Context) error {
 			if err := x.acknowledge(&h); err != nil {
 				return err
 			}
+		case r := <-x.asked:
+			x.askedToRepair(r)
 		case c := <-x.s.readers.results:
 			x.chunkRead(c)
 		case <-x.moved:
@@ -109,6 +113,7 @@ func (x *session) step() error {
 	if err := x.stream(); err != nil {
 		return err
 	}
+	x.beginRepair()
 	if err := x.succeed(); err != nil {
 		return err
 	}
