@@ -54,6 +54,7 @@ type Reader interface {
 	LaunchTemplateReader
 	RetentionReader
 	DRSReader
+	EventReader
 }
 
 // Tx also writes. Put inserts or replaces by key; deleting what is not there is no error.
@@ -82,6 +83,7 @@ type Tx interface {
 	LaunchTemplateTx
 	RetentionTx
 	DRSTx
+	EventTx
 }
 
 // Page asks for at most Limit records after the place that After (an earlier next) names. Limit 0 means

@@ -13,6 +13,22 @@ import (
 
 // lists are the calls whose cost must not grow with the number of records.
 var lists = map[string]func(state.Reader, *testing.T) error{
+	"events": func(r state.Reader, t *testing.T) error {
+		_, err := r.Events(t.Context(), "1", state.EventFilter{After: 5})
+		return err
+	},
+	"events of a server": func(r state.Reader, t *testing.T) error {
+		_, err := r.Events(t.Context(), "1", state.EventFilter{After: 5, Subject: "s-1"})
+		return err
+	},
+	"webhooks": func(r state.Reader, t *testing.T) error {
+		_, err := r.Webhooks(t.Context(), "1")
+		return err
+	},
+	"lanes": func(r state.Reader, t *testing.T) error {
+		_, err := r.Lanes(t.Context(), "wh-1", 10)
+		return err
+	},
 	"servers": func(r state.Reader, t *testing.T) error {
 		_, _, err := r.Servers(t.Context(), scope, state.ServerFilter{}, page)
 		return err
