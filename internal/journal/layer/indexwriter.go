@@ -1,0 +1,138 @@
+package layer
+
+import (
+	"encoding/binary"
+	"slices"
+)
+
+// indexWriter makes index blocks. They stay in memory until all data are written.
+type indexWriter struct {
+	data    *dataWriter
+	rec     recordWriter
+	now     topEntry // of the block that is being made
+	chained bool     // its last record goes on
+	raw     []byte
+	packed  []byte
+	top     []topEntry
+	blocks  []byte // as they will be sealed, one behind the other
+	lengths []int
+	spans   uint64
+	entries uint64
+	lost    []Range
+}
+
+// span encodes all entries of a span whose data was added, in records of a bounded length.
+func (x *indexWriter) span(disk uint16, sector, sectors uint64, entries []pendingEntry) error {
+	for i := 0; i < len(entries); i += maxRecord {
+		n := min(maxRecord, len(entries)-i)
+		if err := x.record(disk, sector, sectors, entries[i:i+n], i > 0, i+n < len(entries)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// record encodes one record; the data of its entries was added just before.
+func (x *indexWriter) record(disk uint16, sector, sectors uint64, entries []pendingEntry, same, more bool) error {
+	if len(x.rec.bytes) > 0 && disk != x.now.disk {
+		return bug("records of two disks in one index block") // their data would be in one, too
+	}
+	if x.rec.empty || len(x.rec.bytes) == 0 {
+		x.rec = recordWriter{bytes: x.rec.bytes[:0], base: entries[0].version, empty: true}
+		x.now = topEntry{disk: disk, first: sector, oldest: entries[0].version, newest: entries[0].version, continued: same}
+	}
+	x.rec.begin(sector, sectors, len(entries), same, more)
+	var before *Version
+	for i := range entries {
+		e := &entries[i]
+		x.rec.entry(e, before)
+		before = &e.version
+		if e.version.Less(x.now.oldest) {
+			x.now.oldest = e.version
+		}
+		if x.now.newest.Less(e.version) {
+			x.now.newest = e.version
+		}
+		if e.kind == Lost {
+			x.noteLost(Range{Disk: disk, Sector: sector, Sectors: sectors, Version: e.version})
+		}
+	}
+	x.now.end = sector + sectors
+	x.entries += uint64(len(entries))
+	if !same {
+		x.spans++
+	}
+	if len(x.rec.bytes) >= indexBlock32K {
+		return x.cut()
+	}
+	return nil
+}
+
+// cut ends the index block.
+func (x *indexWriter) cut() error {
+	if len(x.rec.bytes) == 0 {
+		return nil
+	}
+	if err := x.data.flush(); err != nil {
+		return err
+	}
+	x.raw = binary.AppendUvarint(x.raw[:0], x.rec.base.Epoch)
+	x.raw = binary.AppendUvarint(x.raw, x.rec.base.Position)
+	x.raw = x.data.table(x.raw)
+	x.raw = append(x.raw, x.rec.bytes...)
+	x.now.raw = uint32(len(x.raw))
+	stored := x.raw
+	if x.packed, x.now.compressed = compress(x.data.encoder, x.packed, x.raw); x.now.compressed {
+		stored = x.packed
+	}
+	x.blocks = append(x.blocks, stored...)
+	x.lengths = append(x.lengths, len(stored))
+	x.top = append(x.top, x.now)
+	x.rec = recordWriter{bytes: x.rec.bytes[:0], empty: true}
+	return nil
+}
+
+// maxLost bounds the list of damage in the catalogue; beyond it, ranges are told more coarsely.
+const maxLost = 4096
+
+// noteLost adds to the last range of the same version if it goes on there.
+func (x *indexWriter) noteLost(r Range) {
+	for i := range slices.Backward(x.lost[max(0, len(x.lost)-maxRecord):]) {
+		l := &x.lost[max(0, len(x.lost)-maxRecord)+i]
+		if l.Disk == r.Disk && l.Version == r.Version && l.Sector+l.Sectors == r.Sector {
+			l.Sectors += r.Sectors
+			return
+		}
+	}
+	if len(x.lost) < maxLost {
+		x.lost = append(x.lost, r)
+		return
+	}
+	l := &x.lost[len(x.lost)-1]
+	if l.Disk == r.Disk {
+		l.Sectors = max(l.Sectors, r.Sector+r.Sectors-l.Sector)
+	}
+	if l.Version.Less(r.Version) {
+		l.Version = r.Version
+	}
+}
+
+// write seals what was made: index blocks, then the top index.
+func (x *indexWriter) write() (top footer, err error) {
+	b := x.blocks
+	var table []byte
+	for i, n := range x.lengths {
+		t := &x.top[i]
+		t.off = x.data.off
+		stored, err := x.data.writeSealed(b[:n], indexBlk)
+		if err != nil {
+			return top, err
+		}
+		t.stored = uint32(stored)
+		table, b = t.append(table), b[n:]
+	}
+	top = footer{topOff: uint64(x.data.off), spans: x.spans, entries: x.entries, raw: uint64(x.data.total)}
+	n, err := x.data.writeSealed(table, topBlock)
+	top.topLen = uint64(n)
+	return top, err
+}
