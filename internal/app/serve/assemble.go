@@ -17,6 +17,7 @@ import (
 	"github.com/understudy-dr/understudy/internal/awsapi/mgnapi"
 	"github.com/understudy-dr/understudy/internal/control/access"
 	"github.com/understudy-dr/understudy/internal/control/accounts"
+	"github.com/understudy-dr/understudy/internal/control/launchconfig"
 	"github.com/understudy-dr/understudy/internal/control/points"
 	"github.com/understudy-dr/understudy/internal/control/replication"
 	"github.com/understudy-dr/understudy/internal/control/servers"
@@ -86,6 +87,7 @@ func assemble(ctx context.Context, c Config) (_ *server, err error) {
 	s.accounts, s.servers, s.templates = accounts.New(s.store), servers.New(s.store), templates.New(s.store)
 	s.engine = replication.New(s.store, replica{s.sink}, c.Log)
 	s.points = points.New(s.store, s.engine, s.engine.PointMade, c.Log)
+	s.servers.OnAdd(launchconfig.NewDRSServers(s.store).Added)
 	return s, nil
 }
 
@@ -116,8 +118,7 @@ func (s *server) handler(ctx context.Context) http.Handler {
 	own.Handle("/", s.operator)
 	own.Handle(agentPath, agents)
 	signed := awsapi.New(awsapi.Config{Region: s.cfg.Region, Access: s.keys, Accounts: s.accounts, Log: log})
-	signed.Serve(drs.New(drsapi.New(drsapi.Domain{Servers: s.servers, Replication: s.engine, Templates: s.templates, Points: s.points,
-		Accounts: s.accounts, Region: s.cfg.Region})))
+	signed.Serve(drs.New(drsapi.New(s.drs())))
 	signed.Serve(mgn.New(mgnapi.New(mgnapi.Domain{Servers: s.servers, Replication: s.engine, Templates: s.templates,
 		Accounts: s.accounts, Region: s.cfg.Region})))
 	signed.Mount(schema.Service, own)

@@ -5,10 +5,14 @@ import (
 
 	"github.com/understudy-dr/understudy/api/drs"
 	"github.com/understudy-dr/understudy/internal/awsapi/wireform"
+	"github.com/understudy-dr/understudy/internal/state"
 )
 
 func (a *API) tagger(ctx context.Context, arn string) (wireform.Tagged, error) {
-	return wireform.Tagger{Servers: a.d.Servers, Templates: a.d.Templates, Region: a.d.Region}.Find(scope(ctx), arn)
+	return wireform.Tagger{Servers: a.d.Servers, Templates: a.d.Templates, Region: a.d.Region, Others: map[string]wireform.Finder{
+		wireform.LaunchConfigurationTemplate: wireform.Keeping(a.d.LaunchTemplates, func(t state.DRSLaunchTemplate) map[string]string { return t.Tags }),
+		wireform.Job:                         wireform.Keeping(a.d.Jobs, func(j state.Job) map[string]string { return j.Tags }),
+	}}.Find(scope(ctx), arn)
 }
 
 // TagResource adds or overwrites tags.
