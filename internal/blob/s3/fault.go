@@ -52,6 +52,12 @@ var verdicts = map[string]verdict{
 	"ServiceQuotaExceededException":      {fault.OutOfSpace, hintRoom},
 }
 
+func init() {
+	for code := range damaged {
+		verdicts[code] = verdict{fault.Transient, "look for what damages data between here and the object storage"}
+	}
+}
+
 // byStatus judges codes that are not in the list, and answers without one.
 func byStatus(status int) verdict {
 	switch {

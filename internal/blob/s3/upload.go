@@ -109,9 +109,11 @@ func (u *upload) complete(ctx context.Context, ifNoneMatch *string) error {
 	return err
 }
 
-// abandon waits for what is in flight, whose context has ended, and removes the parts.
+// abandon waits for what is in flight and removes the parts.
 func (u *upload) abandon(ctx context.Context) error {
 	_ = u.group.Wait() // why it is abandoned is known to who abandons it
+	ctx, cancel := context.WithTimeout(ctx, cleanupTime)
+	defer cancel()
 	return u.store.abort(ctx, u.key, u.id)
 }
 

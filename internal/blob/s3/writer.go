@@ -15,8 +15,11 @@ import (
 	"github.com/understudy-dr/understudy/internal/fault"
 )
 
-// cleanupTime bounds what is done after the caller's context has ended.
-const cleanupTime = 15 * time.Second
+// Bounds of what is done after the caller's context has ended.
+const (
+	drainTime   = 5 * time.Second
+	cleanupTime = 15 * time.Second
+)
 
 var errMismatch = errors.New("the service received something else than was sent")
 
@@ -169,20 +172,21 @@ func (w *writer) settle(ctx context.Context, failed error) error {
 	}
 }
 
-// Abort implements blob.Writer. Parts that cannot be removed now are found by the sweep.
+// Abort implements blob.Writer. Parts that are on their way get a moment to arrive: one that arrives after the upload is
+// gone may stay. Whatever cannot be removed now is found by the sweep.
 func (w *writer) Abort() {
 	if w.done {
 		return
 	}
 	w.done = true
-	w.stop()
+	defer w.stop()
 	w.buf = nil
 	if w.upload == nil {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(w.sending), cleanupTime)
-	defer cancel()
-	if err := w.upload.abandon(ctx); err != nil {
+	giveUp := time.AfterFunc(drainTime, w.stop)
+	defer giveUp.Stop()
+	if err := w.upload.abandon(context.WithoutCancel(w.sending)); err != nil {
 		w.store.cfg.Log.Warn("an upload could not be aborted; its parts take room until the next sweep",
 			"object", w.name, "error", err)
 	}

@@ -16,7 +16,7 @@ import (
 type Fault struct {
 	Status      int    // answer this instead, with Code as the error
 	Code        string //
-	CutRequest  int64  // pass on so many bytes of the body, then cut both connections; for no bytes use LoseRequest
+	CutRequest  int64  // pass on so many bytes of the body, then cut both connections
 	FlipRequest int64  // flip a bit in the byte of the body at this offset, from 1
 	FlipAnswer  int64  // the same in the answer's body
 	CutAnswer   int64  // pass on so many bytes of the answer's body, then cut
@@ -27,13 +27,63 @@ type Fault struct {
 	Midway      func() // runs when CutRequest has passed on its bytes, instead of the cut
 }
 
+// String names the fault.
+func (f Fault) String() string {
+	for name, on := range map[string]bool{
+		f.Code: f.Status != 0, "cut request": f.CutRequest > 0, "flip request": f.FlipRequest > 0, "flip answer": f.FlipAnswer > 0,
+		"cut answer": f.CutAnswer > 0, "lose request": f.LoseRequest, "lose answer": f.LoseAnswer, "hang": f.Hang,
+	} {
+		if on {
+			return name
+		}
+	}
+	return "none"
+}
+
 // Request is what a plan decides by.
 type Request struct {
 	N      int // counts from 1
 	Method string
 	Key    string
 	Query  url.Values
+	Header http.Header
 	Size   int64 // of the body
+}
+
+// Op names the request as the service's documentation does, as far as tests care.
+func (r Request) Op() string {
+	switch {
+	case r.Method == http.MethodHead:
+		return "Head"
+	case r.Method == http.MethodDelete && r.Query.Has("uploadId"):
+		return "AbortMultipartUpload"
+	case r.Method == http.MethodDelete:
+		return "DeleteObject"
+	case r.Method == http.MethodPut && r.Query.Has("partNumber"):
+		return "UploadPart"
+	case r.Method == http.MethodPut:
+		return "PutObject"
+	case r.Method == http.MethodPost && r.Query.Has("uploads"):
+		return "CreateMultipartUpload"
+	case r.Method == http.MethodPost:
+		return "CompleteMultipartUpload"
+	case r.Query.Has("uploads"):
+		return "ListMultipartUploads"
+	case r.Query.Has("list-type"):
+		return "ListObjects"
+	}
+	return "GetObject"
+}
+
+// Times is a plan that does f to the first n requests of an operation, "" for all.
+func Times(n int, op string, f Fault) func(Request) Fault {
+	return func(r Request) Fault {
+		if n > 0 && (op == "" || op == r.Op()) {
+			n--
+			return f
+		}
+		return Fault{}
+	}
 }
 
 // Proxy stands between a client and a server.
@@ -84,7 +134,7 @@ func (p *Proxy) decide(r *http.Request) Fault {
 	if p.plan == nil {
 		return Fault{}
 	}
-	return p.plan(Request{N: p.count, Method: r.Method, Key: r.URL.Path, Query: r.URL.Query(), Size: r.ContentLength})
+	return p.plan(Request{N: p.count, Method: r.Method, Key: r.URL.Path, Query: r.URL.Query(), Header: r.Header, Size: r.ContentLength})
 }
 
 // ServeHTTP implements http.Handler.
