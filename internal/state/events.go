@@ -66,6 +66,8 @@ type EventTx interface {
 	ExpireEvents(ctx context.Context, before time.Time) error
 	// FirstTime tells whether this is the first call for a server and a thing that happens to it.
 	FirstTime(ctx context.Context, serverID, what string) (bool, error)
+	// Forget makes the next call of FirstTime the first again, and tells whether there was one.
+	Forget(ctx context.Context, serverID, what string) (bool, error)
 	PutWebhook(ctx context.Context, w Webhook) error
 	// DeleteWebhook removes a webhook with its lanes.
 	DeleteWebhook(ctx context.Context, account, id string) error

@@ -61,6 +61,16 @@ func (t *tx) FirstTime(ctx context.Context, serverID, what string) (bool, error)
 	return true, t.exec(ctx, op, `INSERT INTO event_told (server_id, what) VALUES (?, ?)`, serverID, what)
 }
 
+func (t *tx) Forget(ctx context.Context, serverID, what string) (bool, error) {
+	const op = "state: forget"
+	var one int
+	err := t.queryRow(ctx, `DELETE FROM event_told WHERE server_id = ? AND what = ? RETURNING 1`, serverID, what).Scan(&one)
+	if err = t.classify(op, err); fault.Is(err, fault.NotFound) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
 func (t *tx) Webhook(ctx context.Context, account, id string) (state.Webhook, error) {
 	return one[state.Webhook](ctx, t, "state: webhook", `SELECT body FROM webhook WHERE id = ? AND account = ?`, id, account)
 }

@@ -78,6 +78,16 @@ func testFirstTime(t *testing.T, s state.Store) {
 	require.True(t, first("a"))
 	require.False(t, first("a"))
 	require.True(t, first("b"))
+	forget := func(what string) (was bool) {
+		update(t, s, func(ctx context.Context, tx state.Tx) (err error) {
+			was, err = tx.Forget(ctx, server(mgn, 1).ID, what)
+			return err
+		})
+		return was
+	}
+	require.True(t, forget("b"))
+	require.False(t, forget("b"))
+	require.True(t, first("b"))
 	update(t, s, func(ctx context.Context, tx state.Tx) error { return tx.DeleteServer(ctx, server(mgn, 1).ID) })
 	put(t, s, server(mgn, 1))
 	require.True(t, first("a"), "another life")
