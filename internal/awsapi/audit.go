@@ -2,11 +2,11 @@ package awsapi
 
 import (
 	"context"
-	"net"
 	"net/http"
 	"time"
 
 	"github.com/understudy-dr/understudy/api/rest"
+	"github.com/understudy-dr/understudy/internal/control"
 	"github.com/understudy-dr/understudy/internal/sigv4"
 )
 
@@ -15,6 +15,9 @@ type entry struct {
 	requestID string
 	start     time.Time
 	caller    sigv4.Caller
+	principal control.Principal
+	sourceIP  string
+	secure    bool // over TLS
 	operation string
 	code      string // of the error that was answered
 }
@@ -52,15 +55,11 @@ func (h *Handler) audit(rec *recorder, r *http.Request, e *entry) {
 	if operation == "" {
 		operation = r.Method + " " + r.URL.Path
 	}
-	source, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		source = r.RemoteAddr
-	}
 	h.cfg.Log.InfoContext(r.Context(), "api call",
 		"service", e.caller.Service, "operation", operation,
 		"principal", e.caller.ARN, "account", e.caller.AccountID, "access_key", e.caller.AccessKeyID,
 		"result", result, "status", rec.status, "request_id", e.requestID,
-		"source_ip", source, "user_agent", r.UserAgent(), "took", h.cfg.Now().Sub(e.start))
+		"source_ip", e.sourceIP, "user_agent", r.UserAgent(), "took", h.cfg.Now().Sub(e.start))
 }
 
 // recorder remembers the status. http.ResponseController reaches the connection through Unwrap.

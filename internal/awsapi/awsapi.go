@@ -4,6 +4,7 @@
 package awsapi
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -25,6 +26,7 @@ type Config struct {
 	Log      *slog.Logger
 	Now      func() time.Time // time.Now when nil
 	MaxBody  int64            // sigv4.DefaultMaxBody when 0
+	Rates    Rates            // of requests; none when nil
 
 	// Undeclared is told of every error that the model does not list for its operation, before it is
 	// sent. Tests fail on it; nil logs a warning.
@@ -35,6 +37,7 @@ type Config struct {
 type Handler struct {
 	cfg      Config
 	verifier *sigv4.Verifier
+	throttle *throttle
 	services map[string]http.Handler
 }
 
@@ -50,6 +53,7 @@ func New(cfg Config) *Handler {
 	}
 	return &Handler{
 		cfg:      cfg,
+		throttle: newThrottle(cfg.Rates, cfg.Now),
 		verifier: &sigv4.Verifier{Keys: keys{cfg.Access}, Now: cfg.Now, MaxBody: cfg.MaxBody},
 		services: map[string]http.Handler{},
 	}
@@ -57,7 +61,7 @@ func New(cfg Config) *Handler {
 
 // Serve adds a modelled service under its signing name.
 func (h *Handler) Serve(s *rest.Service) {
-	h.Mount(s.Name, &service{Service: s, cfg: &h.cfg})
+	h.Mount(s.Name, &service{Service: s, cfg: &h.cfg, gate: h})
 }
 
 // Mount adds a service of any protocol under its signing name. Its handler finds who is calling with
@@ -67,7 +71,7 @@ func (h *Handler) Mount(signingName string, s http.Handler) { h.services[signing
 // ServeHTTP answers one request. Every answer carries a request id, and every request leaves one line
 // in the audit log.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	e := &entry{requestID: uuid.NewString(), start: h.cfg.Now()}
+	e := &entry{requestID: uuid.NewString(), start: h.cfg.Now(), sourceIP: sourceIP(r), secure: r.TLS != nil}
 	rec := &recorder{ResponseWriter: w}
 	rec.Header().Set(rest.HeaderRequestID, e.requestID)
 	defer h.finish(rec, r, e)
@@ -75,18 +79,26 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 	caller, err := h.verifier.Verify(r)
 	if err != nil {
-		h.refuse(rec, e, err)
+		h.refuse(rec, r, e, err)
 		return
 	}
 	e.caller = caller
 	s, ok := h.services[caller.Service]
 	switch {
 	case !ok:
-		h.refuse(rec, e, wrongScope("Credential should be scoped to correct service."))
+		h.refuse(rec, r, e, wrongScope("Credential should be scoped to correct service."))
 	case caller.Region != h.cfg.Region:
-		h.refuse(rec, e, wrongScope("Credential should be scoped to a valid region. (expected '"+h.cfg.Region+"')"))
+		h.refuse(rec, r, e, wrongScope("Credential should be scoped to a valid region. (expected '"+h.cfg.Region+"')"))
 	default:
+		h.noteUse(r.Context(), e)
 		s.ServeHTTP(rec, r.WithContext(sigv4.WithCaller(r.Context(), caller)))
+	}
+}
+
+// noteUse writes down that the caller's key was used. That this fails is no reason to refuse the request.
+func (h *Handler) noteUse(ctx context.Context, e *entry) {
+	if err := h.cfg.Access.Used(ctx, e.caller.AccessKeyID, e.caller.Service, e.caller.Region); err != nil {
+		h.cfg.Log.WarnContext(ctx, "the use of an access key could not be noted", "access_key", e.caller.AccessKeyID, "err", err)
 	}
 }
 
@@ -94,14 +106,25 @@ func wrongScope(message string) error {
 	return &sigv4.Error{Code: "InvalidSignatureException", Status: http.StatusForbidden, Message: message}
 }
 
-// refuse answers a request that no service has seen.
-func (h *Handler) refuse(w http.ResponseWriter, e *entry, err error) {
-	if refusal, ok := errors.AsType[*sigv4.Error](err); ok {
-		e.fail(w, rest.NewPlain(refusal.Code, refusal.Status, refusal.Message))
+// Refuser is a mounted service that answers errors in a form of its own: those of the query protocols.
+type Refuser interface {
+	Refuse(w http.ResponseWriter, requestID string, e *sigv4.Error)
+}
+
+// refuse answers a request that no service has seen, in the form of the service that it claims to be for.
+func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, e *entry, err error) {
+	refusal, ok := errors.AsType[*sigv4.Error](err)
+	if !ok {
+		h.cfg.Log.Error("request could not be authenticated", "request_id", e.requestID, "err", err)
+		x := internalError(e.requestID)
+		refusal = &sigv4.Error{Code: x.ErrorCode(), Status: x.HTTPStatus(), Message: x.Message}
+	}
+	if s, ok := h.services[sigv4.ClaimedService(r)].(Refuser); ok {
+		e.code = refusal.Code
+		s.Refuse(w, e.requestID, refusal)
 		return
 	}
-	h.cfg.Log.Error("request could not be authenticated", "request_id", e.requestID, "err", err)
-	e.fail(w, internalError(e.requestID))
+	e.fail(w, rest.NewPlain(refusal.Code, refusal.Status, refusal.Message))
 }
 
 // finish turns a panic into an answer and writes the audit line.
@@ -115,7 +138,7 @@ func (h *Handler) finish(rec *recorder, r *http.Request, e *entry) {
 	h.audit(rec, r, e)
 }
 
-func internalError(requestID string) rest.Exception {
+func internalError(requestID string) *rest.Plain {
 	return rest.NewPlain("InternalServerException", http.StatusInternalServerError,
 		"An internal error occurred. The server's log tells more under request id "+requestID+".")
 }

@@ -2,11 +2,14 @@ package awsapi
 
 import (
 	"errors"
+	"math"
 	"time"
 
 	"github.com/understudy-dr/understudy/api/rest"
 	"github.com/understudy-dr/understudy/internal/control"
+	"github.com/understudy-dr/understudy/internal/control/quotas"
 	"github.com/understudy-dr/understudy/internal/fault"
+	"github.com/understudy-dr/understudy/internal/state"
 )
 
 const (
@@ -15,6 +18,7 @@ const (
 	notFound       = "ResourceNotFoundException"
 	quota          = "ServiceQuotaExceededException"
 	accessDenied   = "AccessDeniedException"
+	throttling     = "ThrottlingException"
 	internalServer = "InternalServerException"
 )
 
@@ -42,7 +46,7 @@ var unlisted = map[string][]string{
 const retryAfter = 2 * time.Second
 
 // translate chooses the code and the content of the answer to a domain error.
-func translate(op *rest.Operation, err error) (string, rest.Detail) {
+func translate(service string, op *rest.Operation, err error) (string, rest.Detail) {
 	d := rest.Detail{Message: message(err), Reason: rest.ReasonOther}
 	if r, ok := errors.AsType[*control.ResourceError](err); ok {
 		d.ResourceID, d.ResourceType = r.ID, r.Type
@@ -52,6 +56,13 @@ func translate(op *rest.Operation, err error) (string, rest.Detail) {
 		for _, field := range f.Fields {
 			d.Fields = append(d.Fields, rest.Field{Name: field.Name, Message: field.Message})
 		}
+	}
+	if slow, ok := errors.AsType[*control.ThrottleError](err); ok {
+		d.RetryAfter, d.QuotaCode = slow.Wait, slow.Quota
+		return throttling, d
+	}
+	if q, ok := errors.AsType[*control.QuotaError](err); ok {
+		d.QuotaCode = quotas.WireCode(state.Service(service), q.What)
 	}
 	switch kind := fault.KindOf(err); {
 	case errors.Is(err, control.ErrUninitialized):
@@ -101,4 +112,12 @@ func message(err error) string {
 		return cause.Error() + " (" + hint + ")"
 	}
 	return cause.Error()
+}
+
+// quotaValue is the size of the quota that an error stands for, if it tells.
+func quotaValue(err error) *int32 {
+	if q, ok := errors.AsType[*control.QuotaError](err); ok {
+		return new(int32(min(q.Value, math.MaxInt32)))
+	}
+	return nil
 }

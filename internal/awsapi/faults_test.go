@@ -52,7 +52,7 @@ func TestTranslateFollowsTheModel(t *testing.T) {
 		{drs.Operations, "StopReplication", errors.New("unclassified"), internalServer},
 		{drs.Operations, "StopReplication", fault.Wrap("y", missing), notFound},
 	} {
-		code, _ := translate(operation(t, c.service, c.op), c.err)
+		code, _ := translate("drs", operation(t, c.service, c.op), c.err)
 		require.Equal(t, c.want, code, "%s: %v", c.op, c.err)
 	}
 }
@@ -61,7 +61,7 @@ func TestTranslateFollowsTheModel(t *testing.T) {
 func TestTranslatePrefersDeclaredCodes(t *testing.T) {
 	for _, op := range slices.Concat(drs.Operations, mgn.Operations) {
 		for kind, wanted := range codes {
-			code, _ := translate(op, fault.New(kind, "x", "y"))
+			code, _ := translate("drs", op, fault.New(kind, "x", "y"))
 			if slices.ContainsFunc(wanted, op.Declares) && code != accessDenied {
 				require.True(t, op.Declares(code) || slices.Contains(unlisted[op.Name], code), "%s %v: %s", op.Name, kind, code)
 			}
@@ -71,10 +71,10 @@ func TestTranslatePrefersDeclaredCodes(t *testing.T) {
 
 func TestTranslateTellsCauseAndNextStep(t *testing.T) {
 	err := fault.Wrap("outer: do", control.Refuse("inner: do", control.SourceServer, "s-1", "is STOPPED").WithHint("start it"))
-	_, d := translate(operation(t, drs.Operations, "StopReplication"), err)
+	_, d := translate("drs", operation(t, drs.Operations, "StopReplication"), err)
 	require.Equal(t, "SourceServer s-1: is STOPPED (start it)", d.Message)
 	require.Equal(t, "s-1", d.ResourceID)
-	_, d = translate(operation(t, drs.Operations, "StopReplication"), fault.New(fault.Transient, "x", "away"))
+	_, d = translate("drs", operation(t, drs.Operations, "StopReplication"), fault.New(fault.Transient, "x", "away"))
 	require.Equal(t, retryAfter, d.RetryAfter)
 }
 

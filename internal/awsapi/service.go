@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"slices"
 
+	"github.com/understudy-dr/understudy/api/mgn"
 	"github.com/understudy-dr/understudy/api/rest"
 	"github.com/understudy-dr/understudy/internal/control"
 	"github.com/understudy-dr/understudy/internal/fault"
@@ -19,7 +20,8 @@ const uninitialized = "UninitializedAccountException"
 // service answers the requests of one modelled service.
 type service struct {
 	*rest.Service
-	cfg *Config
+	cfg  *Config
+	gate *Handler // decides who may; nil in tests lets everybody
 }
 
 func (s *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -30,12 +32,12 @@ func (s *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	e.operation = ep.Name
-	in, refusal := s.input(r, ep, label)
+	in, ctx, refusal := s.input(r, ep, label)
 	if refusal != nil {
 		e.fail(w, refusal)
 		return
 	}
-	out, err := ep.Call(r.Context(), in)
+	out, err := ep.Call(ctx, in)
 	if err != nil {
 		x := s.exception(r.Context(), ep.Operation, err)
 		s.guard(ep.Operation, x.ErrorCode())
@@ -45,21 +47,60 @@ func (s *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_ = rest.WriteResult(w, ep.Operation, out) // a client that has gone away is its own loss
 }
 
-// input reads an operation's input, or says what the protocol has against it. Such a refusal may be a
-// validation error even where the model lists none: every real service answers that.
-func (s *service) input(r *http.Request, ep *rest.Endpoint, label string) (any, rest.Exception) {
-	if err := s.checkInitialized(r.Context(), ep.Operation); err != nil {
-		return nil, s.exception(r.Context(), ep.Operation, err)
+// input reads an operation's input and admits the caller, or says what is against it. A malformed request
+// may be a validation error even where the model lists none: every real service answers that. Who may not
+// use the operation at all is told only that.
+func (s *service) input(r *http.Request, ep *rest.Endpoint, label string) (any, context.Context, rest.Exception) {
+	ctx := r.Context()
+	if s.gate != nil {
+		if err := s.gate.throttle.admit(ctx, s.action(ep.Operation)); err != nil {
+			return nil, ctx, s.exception(ctx, ep.Operation, err)
+		}
 	}
 	body, err := io.ReadAll(r.Body) // the verifier has bounded and kept it
 	if err != nil {
-		return nil, s.exception(r.Context(), ep.Operation, fault.New(fault.Transient, "awsapi: read body", "%w", err))
+		return nil, ctx, s.exception(ctx, ep.Operation, fault.New(fault.Transient, "awsapi: read body", "%w", err))
 	}
 	in := ep.New()
-	if bad := ep.Decode(rest.Request{Label: label, Query: r.URL.Query(), Body: body}, in); bad != nil {
-		return nil, s.Exception(validation, *bad)
+	bad := ep.Decode(rest.Request{Label: label, Query: r.URL.Query(), Body: body}, in)
+	if ctx, err = s.authorize(ctx, ep.Operation, in, bad == nil); err == nil {
+		err = s.checkInitialized(ctx, ep.Operation)
 	}
-	return in, nil
+	if err != nil {
+		return nil, ctx, s.exception(ctx, ep.Operation, err)
+	}
+	if bad != nil {
+		return nil, ctx, s.Exception(validation, *bad)
+	}
+	return in, ctx, nil
+}
+
+// action is what policies call an operation.
+func (s *service) action(op *rest.Operation) string { return s.Name + ":" + op.Name }
+
+const initialize = "InitializeService"
+
+// authorize asks the caller's policies. Setting a service up is left to the handler, which says who may in
+// the service's own words: it is told in the context.
+func (s *service) authorize(ctx context.Context, op *rest.Operation, in any, wellFormed bool) (context.Context, error) {
+	if s.gate == nil {
+		return ctx, nil
+	}
+	action := s.action(op)
+	if op.Name == initialize {
+		caller, _ := sigv4.CallerFrom(ctx)
+		err := s.gate.decide(ctx, action, nil, nil)
+		caller.Admin = err == nil
+		if fault.Is(err, fault.Denied) {
+			err = nil
+		}
+		return sigv4.WithCaller(ctx, caller), err
+	}
+	if p := entryFrom(ctx).principal; !wellFormed && p.Policies.Grants(action) {
+		return ctx, nil // what it would be about cannot be told
+	}
+	n := s.namedBy(ctx, op, in)
+	return ctx, s.gate.decide(ctx, action, n.resources, n.tags)
 }
 
 // checkInitialized refuses operations before InitializeService. The model itself tells which: those that
@@ -77,13 +118,17 @@ func (s *service) exception(ctx context.Context, op *rest.Operation, err error) 
 	if x, ok := errors.AsType[rest.Exception](err); ok {
 		return x
 	}
-	code, detail := translate(op, err)
+	code, detail := translate(s.Name, op, err)
 	if code == internalServer {
 		requestID := entryFrom(ctx).requestID
 		s.cfg.Log.ErrorContext(ctx, "operation failed", "operation", op.Name, "request_id", requestID, "err", err)
-		detail.Message = internalError(requestID).(*rest.Plain).Message
+		detail.Message = internalError(requestID).Message
 	}
-	return s.Exception(code, detail)
+	x := s.Exception(code, detail)
+	if full, ok := x.(*mgn.ServiceQuotaExceededException); ok { // DRS's has no such member
+		full.QuotaValue = quotaValue(err)
+	}
+	return x
 }
 
 // alwaysAllowed are the codes that clients expect of any operation, whatever its model lists.
@@ -96,7 +141,8 @@ func (s *service) guard(op *rest.Operation, code string) {
 	}
 }
 
-// keys makes the verifier's key ring of the control plane's.
+// keys makes the verifier's key ring of the control plane's. It leaves the principal with the request: the
+// verifier need not know what somebody may do.
 type keys struct{ control.Access }
 
 func (k keys) Lookup(ctx context.Context, id string) (sigv4.Secret, sigv4.Identity, error) {
@@ -104,10 +150,11 @@ func (k keys) Lookup(ctx context.Context, id string) (sigv4.Secret, sigv4.Identi
 	if err != nil {
 		return sigv4.Secret{}, sigv4.Identity{}, err
 	}
-	return sigv4.Secret{Key: key.Secret}, sigv4.Identity{
+	entryFrom(ctx).principal = key.Principal
+	return sigv4.Secret{Key: key.Secret, SessionToken: key.Token, Expires: key.Expires}, sigv4.Identity{
 		AccessKeyID: key.ID,
 		AccountID:   key.Account,
-		ARN:         "arn:aws:iam::" + key.Account + ":user/" + key.User,
+		ARN:         key.Principal.ARN,
 		Admin:       key.Admin,
 	}, nil
 }

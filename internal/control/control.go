@@ -74,7 +74,7 @@ func Misfit(op, member, format string, args ...any) *fault.Error {
 
 // Full is a refusal that stands for an AWS quota of the given size.
 func Full(op, kind, id string, quota int, what string) error {
-	return fault.New(fault.Conflict, op, "%w", &ResourceError{Type: kind, ID: id, Err: fmt.Errorf("%w: at most %d %s", ErrQuota, quota, what)})
+	return fault.New(fault.Conflict, op, "%w", &ResourceError{Type: kind, ID: id, Err: &QuotaError{Value: int64(quota), What: what}})
 }
 
 // Missing is a not-found error for a resource.

@@ -2,6 +2,8 @@ package control
 
 import (
 	"context"
+	"fmt"
+	"time"
 
 	"github.com/understudy-dr/understudy/internal/control/access/policy"
 )
@@ -16,9 +18,30 @@ type Principal struct {
 	// Session tells temporary credentials from a user's own key.
 	Session  bool
 	Policies policy.Set
+	Quotas   map[string]int64 // of the account, by code, where it has its own
 }
 
 // Authorize decides whether the caller in ctx may do action, as "drs:StartRecovery", to all of the
 // resources; none stand for an action that names no resource. A refusal is a fault.Denied error in the
 // words of the AWS services.
 type Authorize func(ctx context.Context, action string, resources ...string) error
+
+// QuotaError says which quota is full; ErrQuota is in its chain.
+type QuotaError struct {
+	Value int64
+	What  string // as "replicating source servers"
+}
+
+func (e *QuotaError) Error() string {
+	return fmt.Sprintf("%v: at most %d %s", ErrQuota, e.Value, e.What)
+}
+func (e *QuotaError) Unwrap() error { return ErrQuota }
+
+// ThrottleError says that an account sends requests faster than it may; it is in the chain of a
+// fault.Transient error.
+type ThrottleError struct {
+	Quota string // code of the rate
+	Wait  time.Duration
+}
+
+func (e *ThrottleError) Error() string { return "Rate exceeded" }

@@ -171,3 +171,17 @@ func (c *claim) check() error {
 	}
 	return nil
 }
+
+// ClaimedService is the service that a request says it is signed for, believed or not: an error should be
+// told in a form that the client reads. It is "" where nothing can be read.
+func ClaimedService(r *http.Request) string {
+	credential := r.URL.Query().Get("X-Amz-Credential")
+	if _, after, ok := strings.Cut(r.Header.Get("Authorization"), "Credential="); ok {
+		credential, _, _ = strings.Cut(after, ",")
+	}
+	parts := strings.Split(strings.TrimSpace(credential), "/")
+	if len(parts) != 5 {
+		return ""
+	}
+	return parts[3]
+}

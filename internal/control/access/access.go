@@ -77,7 +77,8 @@ func (k *Keys) Lookup(ctx context.Context, id string) (key control.AccessKey, er
 		if err != nil {
 			return err
 		}
-		return checkAccount(ctx, r, key.Account)
+		key.Principal.Quotas, err = checkAccount(ctx, r, key.Account)
+		return err
 	})
 	if fault.Is(err, fault.NotFound) {
 		return control.AccessKey{}, fault.New(fault.Denied, op, "access key %q is not to be used", id)
@@ -93,13 +94,14 @@ func (k *Keys) Lookup(ctx context.Context, id string) (key control.AccessKey, er
 	return key, nil
 }
 
-// checkAccount refuses the keys of an account that is suspended or gone.
-func checkAccount(ctx context.Context, r state.Reader, id string) error {
+// checkAccount refuses the keys of an account that is suspended or gone; else it tells the account's own
+// quotas.
+func checkAccount(ctx context.Context, r state.Reader, id string) (map[string]int64, error) {
 	a, err := r.Account(ctx, id)
 	if err == nil && a.Suspended {
-		return fault.New(fault.Denied, "access", "account %s is suspended", id)
+		err = fault.New(fault.Denied, "access", "account %s is suspended", id)
 	}
-	return err
+	return a.Quotas, err
 }
 
 // longTerm is a user's own key.
