@@ -3,7 +3,10 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
 
+	"github.com/understudy-dr/understudy/internal/encryption"
 	"github.com/understudy-dr/understudy/internal/fault"
 	"github.com/understudy-dr/understudy/internal/journal"
 	"github.com/understudy-dr/understudy/internal/vfs"
@@ -14,11 +17,21 @@ type journalCmd struct {
 }
 
 type journalVerifyCmd struct {
-	Dir string `arg:"" help:"The journal, DATA-DIR/journals/s-..." type:"path"`
+	Dir     string `arg:"" help:"The journal, DATA-DIR/journals/s-..." type:"path"`
+	KeyFile string `help:"The wrapping keys; default DATA-DIR/wrapping-keys.json." type:"path"`
 }
 
 func (c *journalVerifyCmd) Run(ctx context.Context) error {
-	r, err := journal.Verify(ctx, vfs.OS, c.Dir)
+	if c.KeyFile == "" {
+		c.KeyFile = filepath.Join(filepath.Dir(filepath.Dir(c.Dir)), "wrapping-keys.json")
+	}
+	var o journal.VerifyOptions
+	if _, err := os.Stat(c.KeyFile); err == nil { // opening would make one
+		if o.Keys, err = encryption.OpenKeyFile(c.KeyFile); err != nil {
+			return err
+		}
+	}
+	r, err := journal.Verify(ctx, vfs.OS, c.Dir, o)
 	if fault.Is(err, fault.NotFound) {
 		return fault.New(fault.NotFound, "journal verify", "there is no journal in %s", c.Dir).WithHint("journals are DATA-DIR/journals/s-...")
 	}

@@ -14,7 +14,7 @@ const benchDisk = 1 << 30
 
 func benchJournal(b *testing.B) *Journal {
 	disks := []wire.Disk{{Bytes: benchDisk}}
-	j, err := Create(vfs.OS, b.TempDir()+"/j", disks, Options{Log: quiet})
+	j, err := Create(b.Context(), vfs.OS, b.TempDir()+"/j", disks, Options{Keys: testKeys, Log: quiet})
 	require.NoError(b, err)
 	b.Cleanup(func() { require.NoError(b, j.Close()) })
 	open, err := wire.Message(wire.TypeEpochOpen, 1, 1, 1, 1, wire.EpochOpen{Disks: disks})
@@ -74,7 +74,7 @@ func BenchmarkViewRead(b *testing.B) {
 	buf := make([]byte, 4096)
 	b.SetBytes(4096)
 	for b.Loop() {
-		require.NoError(b, v.ReadAt(0, buf, rng.Int64N(benchDisk/4096)*4096))
+		require.NoError(b, v.ReadAt(b.Context(), 0, buf, rng.Int64N(benchDisk/4096)*4096))
 	}
 }
 

@@ -2,7 +2,9 @@ package journal
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -41,8 +43,8 @@ func dataFrame(epoch, pos, sector uint64, fill byte) []byte {
 // small is a journal of three segments, the last one unsealed, and what disk 0 holds at each position.
 func small(t testing.TB, o Options) (*vfstest.MemFS, map[uint64][]byte) {
 	fs := vfstest.New()
-	o.Log, o.SegmentBytes = quiet, 1000
-	j, err := Create(fs, simDir, simDisks, o)
+	o.Log, o.SegmentBytes = quiet, 1400
+	j, err := Create(t.Context(), fs, simDir, simDisks, o)
 	require.NoError(t, err)
 	disk := make([]byte, simDisks[0].Bytes)
 	states := map[uint64][]byte{100: bytes.Clone(disk)}
@@ -54,16 +56,16 @@ func small(t testing.TB, o Options) (*vfstest.MemFS, map[uint64][]byte) {
 		states[100+i] = bytes.Clone(disk)
 	}
 	require.NoError(t, j.Close())
-	count, sidecars, err := j.segments()
+	l, err := j.segments(0)
 	require.NoError(t, err)
-	require.EqualValues(t, 3, count)
-	require.Len(t, sidecars, 2)
+	require.EqualValues(t, 3, l.last)
+	require.Len(t, l.sidecars, 2)
 	return fs, states
 }
 
 // truthful opens a journal that was tampered with: everything it says must be true, or an error.
 func truthful(t *testing.T, fs *vfstest.MemFS, states map[uint64][]byte, what ...any) (errs []error) {
-	j, err := Open(fs, simDir, Options{Log: quiet})
+	j, err := Open(t.Context(), fs, simDir, Options{Keys: testKeys, Log: quiet})
 	if err != nil {
 		return []error{err}
 	}
@@ -74,7 +76,7 @@ func truthful(t *testing.T, fs *vfstest.MemFS, states map[uint64][]byte, what ..
 			var v *View
 			if v, err = j.View(t.Context(), p); err == nil {
 				got := make([]byte, len(want))
-				if err = v.ReadAt(0, got, 0); err == nil {
+				if err = v.ReadAt(t.Context(), 0, got, 0); err == nil {
 					require.Equal(t, want, got, what...)
 				}
 			}
@@ -87,7 +89,7 @@ func truthful(t *testing.T, fs *vfstest.MemFS, states map[uint64][]byte, what ..
 }
 
 func TestEveryByteFlipped(t *testing.T) {
-	fs, states := small(t, Options{})
+	fs, states := small(t, Options{Keys: testKeys})
 	require.Empty(t, truthful(t, fs, states))
 	files := fs.Snapshot()
 	for name, content := range files {
@@ -97,7 +99,7 @@ func TestEveryByteFlipped(t *testing.T) {
 			require.NoError(t, err)
 			_, err = f.WriteAt([]byte{content[at] ^ 0x41}, int64(at))
 			require.NoError(t, errors.Join(err, f.Close()))
-			r, err := Verify(t.Context(), damaged, simDir)
+			r, err := Verify(t.Context(), damaged, simDir, VerifyOptions{Keys: testKeys})
 			require.True(t, err != nil || len(r.Problems) > 0, "verify missed %s at %d", name, at)
 			for _, err := range truthful(t, damaged, states, name, at) {
 				if strings.HasSuffix(name, segSuffix) && fault.Is(err, fault.Corruption) {
@@ -111,7 +113,7 @@ func TestEveryByteFlipped(t *testing.T) {
 
 // A tail whose mark says nothing yet is cut at any point: what is left is a prefix. Below the mark it is corruption.
 func TestEveryTruncation(t *testing.T) {
-	fs, states := small(t, Options{})
+	fs, states := small(t, Options{Keys: testKeys})
 	files := fs.Snapshot()
 	tail := simDir + "/" + segName(3)
 	whole := files[tail]
@@ -128,10 +130,10 @@ func TestEveryTruncation(t *testing.T) {
 		restored := vfstest.Restore(files, simDir)
 		lost := len(truthful(t, restored, states, cut))
 		require.Less(t, lost, last+1)
-		r, err := Verify(t.Context(), restored, simDir)
+		r, err := Verify(t.Context(), restored, simDir, VerifyOptions{Keys: testKeys})
 		require.NoError(t, err)
 		require.Empty(t, r.Problems)
-		j, err := Open(restored, simDir, Options{Log: quiet})
+		j, err := Open(t.Context(), restored, simDir, Options{Keys: testKeys, Log: quiet})
 		require.NoError(t, err)
 		require.NoError(t, j.Append(mustParse(t, dataFrame(1, 200, 0, 9))), "cut at %d", cut)
 		require.NoError(t, j.Close())
@@ -142,7 +144,7 @@ func TestEveryTruncation(t *testing.T) {
 func TestNoSpaceAtEveryByte(t *testing.T) {
 	for room := int64(0); room < 2600; room += 7 {
 		fs := vfstest.New()
-		j, err := Create(fs, simDir, simDisks, Options{SegmentBytes: 700, Log: quiet})
+		j, err := Create(t.Context(), fs, simDir, simDisks, Options{Keys: testKeys, SegmentBytes: 1000, Log: quiet})
 		require.NoError(t, err)
 		fs.SetCapacity(fs.Used() + room)
 		frames := [][]byte{epochFrame(t, 1, 100), doneFrame(1, 100)}
@@ -163,7 +165,7 @@ func TestNoSpaceAtEveryByte(t *testing.T) {
 		}
 		require.LessOrEqual(t, failed, 1)
 		require.NoError(t, j.Close())
-		r, err := Verify(t.Context(), fs, simDir)
+		r, err := Verify(t.Context(), fs, simDir, VerifyOptions{Keys: testKeys})
 		require.NoError(t, err)
 		require.Empty(t, r.Problems, "room %d", room)
 		require.Zero(t, r.TornBytes)
@@ -181,31 +183,42 @@ func TestOrderOfOperations(t *testing.T) {
 		}
 		return nil
 	})
-	j, err := Create(fs, simDir, simDisks, Options{SegmentBytes: 200, Log: quiet})
+	j, err := Create(t.Context(), fs, simDir, simDisks, Options{Keys: testKeys, SegmentBytes: 300, Log: quiet})
 	require.NoError(t, err)
 	require.NoError(t, j.Append(mustParse(t, epochFrame(t, 1, 100))))
 	require.NoError(t, j.Append(mustParse(t, dataFrame(1, 101, 0, 1))))
 	require.NoError(t, j.Close())
+	atomically := func(name string) []string {
+		return []string{"remove " + name + ".tmp", "create " + name + ".tmp", "write " + name + ".tmp", "sync " + name + ".tmp", "rename " + name, "syncdir"}
+	}
 	one, idx, two := segName(1), idxName(1), segName(2)
-	require.Equal(t, []string{
-		"remove tail.mark.tmp", "create tail.mark.tmp", "write tail.mark.tmp", "sync tail.mark.tmp", "rename tail.mark", "syncdir",
-		"remove journal.json.tmp", "create journal.json.tmp", "write journal.json.tmp", "sync journal.json.tmp", "rename journal.json", "syncdir",
-		"create " + one, "write " + one, "sync " + one, "syncdir", // a segment exists before its first frame
-		"write " + one, "sync " + one, "write tail.mark", // sealing syncs the frames before the index is made
-		"remove " + idx + ".tmp", "create " + idx + ".tmp", "write " + idx + ".tmp", "sync " + idx + ".tmp", "rename " + idx, "syncdir",
-		"create " + two, "write " + two, "sync " + two, "syncdir",
-		"write " + two, "sync " + two, "write tail.mark", "sync tail.mark",
-	}, ops)
+	require.Equal(t, slices.Concat(
+		atomically("tail.mark"), atomically("key.json"), atomically("catalogue"), atomically("catalogue.copy"),
+		atomically("journal.json"), // last: until it is there the directory is no journal
+		[]string{"create " + one, "write " + one, "sync " + one, "syncdir"}, // a segment exists before its first frame
+		[]string{"write " + one, "sync " + one, "write tail.mark"},          // sealing syncs the frames before the index is made
+		atomically(idx),
+		[]string{"create " + two, "write " + two, "sync " + two, "syncdir"},
+		[]string{"write " + two, "sync " + two, "write tail.mark", "sync tail.mark"},
+	), withoutLayers(ops))
+}
+
+// withoutLayers leaves out the directory of layers, which is empty here.
+func withoutLayers(ops []string) []string {
+	return slices.DeleteFunc(ops, func(op string) bool { return strings.Contains(op, layerDir) || op == "mkdir" })
 }
 
 func TestOneOwner(t *testing.T) {
 	dir := t.TempDir() + "/j"
-	j, err := Create(vfs.OS, dir, simDisks, Options{Log: quiet})
+	j, err := Create(t.Context(), vfs.OS, dir, simDisks, Options{Keys: testKeys, Log: quiet})
 	require.NoError(t, err)
 	for _, again := range []func() error{
-		func() error { _, err := Open(vfs.OS, dir, Options{}); return err },
-		func() error { _, err := Create(vfs.OS, dir, simDisks, Options{}); return err },
-		func() error { _, err := Verify(t.Context(), vfs.OS, dir); return err },
+		func() error { _, err := Open(t.Context(), vfs.OS, dir, Options{Keys: testKeys}); return err },
+		func() error {
+			_, err := Create(t.Context(), vfs.OS, dir, simDisks, Options{Keys: testKeys})
+			return err
+		},
+		func() error { _, err := Verify(t.Context(), vfs.OS, dir, VerifyOptions{Keys: testKeys}); return err },
 		func() error { return Remove(vfs.OS, dir) },
 	} {
 		require.Equal(t, fault.Conflict, fault.KindOf(again()))
@@ -213,21 +226,21 @@ func TestOneOwner(t *testing.T) {
 	require.NoError(t, j.Append(mustParse(t, epochFrame(t, 1, 100))))
 	require.NoError(t, j.Close())
 	require.Equal(t, fault.Conflict, fault.KindOf(j.Append(mustParse(t, dataFrame(1, 101, 0, 1)))))
-	_, err = Create(vfs.OS, dir, simDisks, Options{})
+	_, err = Create(t.Context(), vfs.OS, dir, simDisks, Options{Keys: testKeys})
 	require.Equal(t, fault.Conflict, fault.KindOf(err))
-	j, err = Open(vfs.OS, dir, Options{Log: quiet})
+	j, err = Open(t.Context(), vfs.OS, dir, Options{Keys: testKeys, Log: quiet})
 	require.NoError(t, err)
 	require.EqualValues(t, 1, j.State().Epoch)
 	require.NoError(t, j.Close())
 	require.NoError(t, Remove(vfs.OS, dir))
 	require.NoError(t, Remove(vfs.OS, dir))
-	_, err = Open(vfs.OS, dir, Options{})
+	_, err = Open(t.Context(), vfs.OS, dir, Options{Keys: testKeys})
 	require.Equal(t, fault.NotFound, fault.KindOf(err))
 }
 
 // A header that lies across two sectors may come without its second part.
 func TestTornHeader(t *testing.T) {
-	fs, states := small(t, Options{})
+	fs, states := small(t, Options{Keys: testKeys})
 	files := fs.Snapshot()
 	tail := simDir + "/" + segName(3)
 	for n := 1; n < wire.HeaderSize; n++ {
@@ -244,14 +257,15 @@ func TestTornHeader(t *testing.T) {
 
 // Two frames of a sealed segment in each other's place verify, but they are not what the index says.
 func TestSwappedFrames(t *testing.T) {
-	fs, states := small(t, Options{})
+	fs, states := small(t, Options{Keys: testKeys})
 	files := fs.Snapshot()
 	seg := files[simDir+"/"+segName(2)]
-	first := mustParse(t, seg[segHeaderSize:])
-	n := first.Size()
-	second := mustParse(t, seg[segHeaderSize+n:])
-	require.Equal(t, n, second.Size())
-	copy(seg[segHeaderSize:], append(bytes.Clone(second.Bytes), first.Bytes...))
+	n := recHeaderSize + int(binary.LittleEndian.Uint32(seg[segHeaderSize+4:]))
+	first, second := seg[segHeaderSize:][:n], seg[segHeaderSize+n:][:n]
+	require.Equal(t, first[:recHeaderSize/2], second[:recHeaderSize/2])
+	for i := recHeaderSize; i < n; i++ {
+		first[i], second[i] = second[i], first[i]
+	}
 	errs := truthful(t, vfstest.Restore(files, simDir), states)
 	require.NotEmpty(t, errs)
 	for _, err := range errs {

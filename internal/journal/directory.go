@@ -1,10 +1,12 @@
 package journal
 
 import (
+	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
 
+	"github.com/understudy-dr/understudy/internal/encryption"
 	"github.com/understudy-dr/understudy/internal/fault"
 	"github.com/understudy-dr/understudy/internal/vfs"
 )
@@ -14,39 +16,54 @@ type directory struct {
 	fs    vfs.FS
 	dir   string
 	id    [16]byte
+	key   *encryption.DataKey
 	disks diskSet
 }
 
 func (d *directory) path(name string) string { return filepath.Join(d.dir, name) }
 
-// segments lists segment numbers, which must be 1 to n, and which of them have a sidecar.
-func (d *directory) segments() (count uint64, sidecars map[uint64]bool, err error) {
+// listed is the segments of a directory.
+type listed struct {
+	first, last uint64 // without gaps between; first is after when there are none
+	sidecars    map[uint64]bool
+	flushed     []uint64 // left over from before
+}
+
+// segments lists segment numbers, which must have no gap after the flushed ones.
+func (d *directory) segments(flushed uint64) (l listed, err error) {
 	names, err := d.fs.List(d.dir)
 	if err != nil {
-		return 0, nil, vfs.Fault("journal: list "+d.dir, err)
+		return l, vfs.Fault("journal: list "+d.dir, err)
 	}
-	sidecars = map[uint64]bool{}
+	l = listed{first: flushed + 1, last: flushed, sidecars: map[uint64]bool{}}
+	left := map[uint64]bool{}
 	var numbers []uint64
 	for _, name := range names {
-		if n, ok := parseName(name, segSuffix); ok {
+		if n, ok := parseName(name, segSuffix); ok && n > flushed {
 			numbers = append(numbers, n)
+		} else if ok {
+			left[n] = true
 		}
-		if n, ok := parseName(name, idxSuffix); ok {
-			sidecars[n] = true
+		if n, ok := parseName(name, idxSuffix); ok && n > flushed {
+			l.sidecars[n] = true
+		} else if ok {
+			left[n] = true
 		}
 	}
+	l.flushed = slices.Sorted(maps.Keys(left))
 	slices.Sort(numbers)
-	for i, n := range numbers {
-		if n != uint64(i)+1 {
-			return 0, nil, fault.New(fault.Corruption, "journal: list "+d.dir, "%s is missing", segName(uint64(i)+1))
+	for _, n := range numbers {
+		if n != l.last+1 {
+			return l, fault.New(fault.Corruption, "journal: list "+d.dir, "%s is missing", segName(l.last+1))
+		}
+		l.last = n
+	}
+	for n := range l.sidecars {
+		if n > l.last {
+			return l, fault.New(fault.Corruption, "journal: list "+d.dir, "%s is missing, its index is there", segName(n))
 		}
 	}
-	for n := range sidecars {
-		if n > uint64(len(numbers)) {
-			return 0, nil, fault.New(fault.Corruption, "journal: list "+d.dir, "%s is missing, its index is there", segName(n))
-		}
-	}
-	return uint64(len(numbers)), sidecars, nil
+	return l, nil
 }
 
 // clean removes what a crash left of atomic writes.

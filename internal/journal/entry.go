@@ -3,6 +3,7 @@ package journal
 import (
 	"encoding/binary"
 
+	"github.com/understudy-dr/understudy/internal/journal/layer"
 	"github.com/understudy-dr/understudy/internal/wire"
 )
 
@@ -27,8 +28,8 @@ const (
 	maxSectors = 1 << 31
 
 	// No bio is so long that it is split, so these bound the memory that a hostile agent can take.
-	maxFrameEntries = 16 * wire.MaxExtents
-	maxIndex        = 1 << 22 // a segment that has so many entries ends
+	maxFrameEntries = 4 * wire.MaxExtents
+	maxIndex        = 1 << 18 // a segment that has so many entries ends
 
 	entryEnd      = 1 << 0
 	entryBaseline = 1 << 1
@@ -45,6 +46,11 @@ type entry struct {
 	epoch   uint16
 	kind    wire.Kind
 	flags   uint8
+}
+
+// version of what it says, in a segment of that base epoch.
+func (e *entry) version(baseEpoch uint64) layer.Version {
+	return layer.Version{Epoch: baseEpoch + uint64(e.epoch), Position: e.pos}
 }
 
 func (e *entry) endsBio() bool { return e.flags&entryEnd != 0 }

@@ -7,7 +7,6 @@ import (
 	"sync"
 
 	"github.com/understudy-dr/understudy/internal/fault"
-	"github.com/understudy-dr/understudy/internal/vfs"
 	"github.com/understudy-dr/understudy/internal/wire"
 )
 
@@ -45,7 +44,7 @@ type frameStore struct {
 // handle is an open segment; it is closed when nobody reads from it and the store let go of it.
 type handle struct {
 	segment uint32
-	f       vfs.File
+	f       *segFile
 	refs    int
 	dropped bool
 	el      *list.Element
@@ -136,6 +135,25 @@ func (s *frameStore) drop(h *handle) error {
 	return nil
 }
 
+// forget lets go of a segment that is about to be removed.
+func (s *frameStore) forget(segment uint32) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for el := s.lru.Front(); el != nil; {
+		next := el.Next()
+		if f := el.Value.(*rawFrame); f.key.segment == segment {
+			s.lru.Remove(el)
+			delete(s.byKey, f.key)
+			s.used -= f.memory()
+		}
+		el = next
+	}
+	if h := s.handles[segment]; h != nil {
+		return s.drop(h)
+	}
+	return nil
+}
+
 func (s *frameStore) close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -150,12 +168,12 @@ func (s *frameStore) close() error {
 }
 
 // load reads one frame and verifies its checksum.
-func load(f vfs.File, k frameKey) (*rawFrame, error) {
-	size, err := f.Size()
+func load(f *segFile, k frameKey) (*rawFrame, error) {
+	r, err := newReader(f)
 	if err != nil {
-		return nil, vfs.Fault("journal: read", err)
+		return nil, err
 	}
-	r := &reader{f: f, size: size, off: int64(k.offset)}
+	r.off = int64(k.offset)
 	frame, ok, err := r.next()
 	if err == nil && !ok {
 		err = fault.New(fault.Corruption, "journal: read", "the segment ends before it")

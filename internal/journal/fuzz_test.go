@@ -5,6 +5,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/understudy-dr/understudy/internal/encryption"
 	"github.com/understudy-dr/understudy/internal/fault"
 	"github.com/understudy-dr/understudy/internal/vfs/vfstest"
 )
@@ -17,7 +18,7 @@ func classified(t *testing.T, err error) {
 }
 
 func FuzzMeta(f *testing.F) {
-	fs, _ := small(f, Options{})
+	fs, _ := small(f, Options{Keys: testKeys})
 	f.Add(fs.Snapshot()[simDir+"/"+metaName])
 	f.Add([]byte(`{"formatVersion":2}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
@@ -27,13 +28,13 @@ func FuzzMeta(f *testing.F) {
 }
 
 func FuzzSidecar(f *testing.F) {
-	fs, _ := small(f, Options{})
+	fs, _ := small(f, Options{Keys: testKeys})
 	files := fs.Snapshot()
-	id := [16]byte(files[simDir+"/"+idxName(1)][8:24])
+	id, key := [16]byte(files[simDir+"/"+idxName(1)][8:24]), encryption.NewDataKey()
 	f.Add(files[simDir+"/"+idxName(1)])
 	f.Fuzz(func(t *testing.T, b []byte) {
 		fs := vfstest.Restore(map[string][]byte{simDir + "/" + idxName(1): b}, simDir)
-		d := directory{fs: fs, dir: simDir, id: id}
+		d := directory{fs: fs, dir: simDir, id: id, key: key}
 		_, _, err := d.readSidecar(1, true)
 		classified(t, err)
 	})
@@ -49,7 +50,7 @@ func FuzzMark(f *testing.F) {
 
 // FuzzSegment puts any bytes behind a good header: opening finds a prefix of frames or damage, and never more.
 func FuzzSegment(f *testing.F) {
-	fs, _ := small(f, Options{})
+	fs, _ := small(f, Options{Keys: testKeys})
 	files := fs.Snapshot()
 	delete(files, simDir+"/"+segName(2))
 	delete(files, simDir+"/"+segName(3))
@@ -68,7 +69,7 @@ func FuzzSegment(f *testing.F) {
 			}
 		}
 		fs := vfstest.Restore(mine, simDir)
-		j, err := Open(fs, simDir, Options{Log: quiet})
+		j, err := Open(t.Context(), fs, simDir, Options{Keys: testKeys, Log: quiet})
 		classified(t, err)
 		if err != nil {
 			return
@@ -78,7 +79,7 @@ func FuzzSegment(f *testing.F) {
 		if p, err := j.Latest(); err == nil {
 			v, err := j.View(t.Context(), p)
 			require.NoError(t, err)
-			classified(t, v.ReadAt(0, make([]byte, simDisks[0].Bytes), 0))
+			classified(t, v.ReadAt(t.Context(), 0, make([]byte, simDisks[0].Bytes), 0))
 		}
 	})
 }

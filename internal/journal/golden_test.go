@@ -17,11 +17,11 @@ import (
 func TestGoldenV1(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "j")
 	require.NoError(t, os.CopyFS(dir, os.DirFS("testdata/v1")))
-	r, err := Verify(t.Context(), vfs.OS, dir)
+	r, err := Verify(t.Context(), vfs.OS, dir, VerifyOptions{Keys: testKeys})
 	require.NoError(t, err)
 	require.Empty(t, r.Problems)
 	require.Equal(t, Report{ID: r.ID, Segments: 3, Frames: 17, Extents: 15, Bytes: r.Bytes}, r)
-	j, err := Open(vfs.OS, dir, Options{Log: quiet})
+	j, err := Open(t.Context(), vfs.OS, dir, Options{Keys: testKeys, Log: quiet})
 	require.NoError(t, err)
 	defer func() { require.NoError(t, j.Close()) }()
 	require.Equal(t, []Interval{{
@@ -34,7 +34,7 @@ func TestGoldenV1(t *testing.T) {
 		v, err := j.View(t.Context(), p)
 		require.NoError(t, err)
 		got := make([]byte, 1024)
-		require.NoError(t, v.ReadAt(0, got, 4*512))
+		require.NoError(t, v.ReadAt(t.Context(), 0, got, 4*512))
 		require.Equal(t, bytes.Repeat([]byte{fill}, 1024), got, "at %d", pos)
 		require.NoError(t, v.Close())
 	}

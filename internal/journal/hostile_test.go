@@ -14,7 +14,7 @@ import (
 // memory of everybody else's journals.
 func TestOneFrameIsNoMemoryBomb(t *testing.T) {
 	disks := []wire.Disk{{Index: 0, Device: "/dev/sda", Bytes: 1 << 56}}
-	j, err := Create(vfstest.New(), simDir, disks, Options{Log: quiet})
+	j, err := Create(t.Context(), vfstest.New(), simDir, disks, Options{Keys: testKeys, Log: quiet})
 	require.NoError(t, err)
 	open, err := wire.Message(wire.TypeEpochOpen, 1, 100, 100, 1, wire.EpochOpen{Capture: "cafe", Disks: disks})
 	require.NoError(t, err)
@@ -36,7 +36,7 @@ func TestOneFrameIsNoMemoryBomb(t *testing.T) {
 // Baseline lies at the first position of its epoch: if that were below the one of the epoch before, the older baseline
 // would win.
 func TestEpochsDoNotBeginBelowOneAnother(t *testing.T) {
-	j, err := Create(vfstest.New(), simDir, simDisks, Options{Log: quiet})
+	j, err := Create(t.Context(), vfstest.New(), simDir, simDisks, Options{Keys: testKeys, Log: quiet})
 	require.NoError(t, err)
 	require.NoError(t, j.Append(mustParse(t, epochFrame(t, 1, 100))))
 	require.True(t, fault.Is(j.Append(mustParse(t, epochFrame(t, 2, 99))), fault.Conflict))

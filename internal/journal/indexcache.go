@@ -7,7 +7,7 @@ import (
 	"github.com/understudy-dr/understudy/internal/fault"
 )
 
-const cachedIndexes = 4 // of sealed segments; lookups by instant or position tend to come in bunches
+const cachedStretches = 8
 
 // reindex makes a sealed segment's sidecar again, because reading it gave cause.
 func (j *Journal) reindex(n uint64, before fold, cause error) (*segment, []entry, error) {
@@ -27,13 +27,13 @@ func (j *Journal) reindex(n uint64, before fold, cause error) (*segment, []entry
 }
 
 // entries reads the index of a sealed segment.
-func (j *Journal) entries(sealed []*segment, s *segment) ([]entry, error) {
+func (j *Journal) entries(p *published, s *segment) ([]entry, error) {
 	_, index, err := j.readSidecar(s.number, true)
 	if err == nil {
 		return index, nil
 	}
-	var before fold
-	for _, old := range sealed {
+	before := p.cat.Fold.fold()
+	for _, old := range p.sealed {
 		if old.number < s.number {
 			before.restore(&old.sum)
 		}
@@ -44,38 +44,67 @@ func (j *Journal) entries(sealed []*segment, s *segment) ([]entry, error) {
 	return index, err
 }
 
-// indexCache keeps the entries of the sealed segments that were asked for last.
-type indexCache struct {
-	mu   sync.Mutex
-	lru  *list.List // of *cachedIndex, newest first
-	byNo map[uint64]*list.Element
+// endCache keeps the ends of bios of the stretches of the journal that were asked for last: lookups by instant or
+// position tend to come in bunches.
+type endCache struct {
+	mu    sync.Mutex
+	lru   *list.List // of *cachedEnds, newest first
+	byKey map[endsKey]*list.Element
 }
 
-type cachedIndex struct {
-	number uint64
-	index  []entry
+// endsKey is a timeline's number or a segment's.
+type endsKey struct {
+	timeline bool
+	number   uint64
 }
 
-func newIndexCache() *indexCache {
-	return &indexCache{lru: list.New(), byNo: map[uint64]*list.Element{}}
+type cachedEnds struct {
+	key  endsKey
+	ends []end
 }
 
-// cachedEntries is entries for small questions.
-func (j *Journal) cachedEntries(sealed []*segment, s *segment) ([]entry, error) {
-	c := j.idx
+func newEndCache() *endCache {
+	return &endCache{lru: list.New(), byKey: map[endsKey]*list.Element{}}
+}
+
+// get may load the same stretch twice at once; one is kept.
+func (c *endCache) get(k endsKey, load func() ([]end, error)) ([]end, error) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	if el := c.byNo[s.number]; el != nil {
+	if el := c.byKey[k]; el != nil {
 		c.lru.MoveToFront(el)
-		return el.Value.(*cachedIndex).index, nil
+		c.mu.Unlock()
+		return el.Value.(*cachedEnds).ends, nil
 	}
-	index, err := j.entries(sealed, s)
+	c.mu.Unlock()
+	ends, err := load()
 	if err != nil {
 		return nil, err
 	}
-	c.byNo[s.number] = c.lru.PushFront(&cachedIndex{number: s.number, index: index})
-	if c.lru.Len() > cachedIndexes {
-		delete(c.byNo, c.lru.Remove(c.lru.Back()).(*cachedIndex).number)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.byKey[k] == nil {
+		c.byKey[k] = c.lru.PushFront(&cachedEnds{key: k, ends: ends})
 	}
-	return index, nil
+	for c.lru.Len() > cachedStretches {
+		delete(c.byKey, c.lru.Remove(c.lru.Back()).(*cachedEnds).key)
+	}
+	return ends, nil
+}
+
+func (c *endCache) forget(segment uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	k := endsKey{number: segment}
+	if el := c.byKey[k]; el != nil {
+		c.lru.Remove(el)
+		delete(c.byKey, k)
+	}
+}
+
+// ends of a sealed segment.
+func (j *Journal) ends(p *published, s *segment) ([]end, error) {
+	return j.idx.get(endsKey{number: s.number}, func() ([]end, error) {
+		index, err := j.entries(p, s)
+		return endsOf(index, s.baseEpoch), err
+	})
 }

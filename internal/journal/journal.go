@@ -1,33 +1,50 @@
-// Package journal stores everything one source server ever said: the durable wire frames, byte for byte as they
-// came, in append-only segment files, with an index that finds the state of its disks at every recoverable position.
+// Package journal stores everything one source server ever said, for as long as it is retained: its wire frames in
+// append-only segments first, then its writes in layers sorted by disk and sector, with an index that finds the state of
+// its disks at every recoverable position. Everything is enciphered at rest.
 //
-// The replication server's sink appends to it, volume reads from it, and the offline verifier checks it. It has
-// no policy: what to keep, who may write and where it lives is decided by its callers. The format is written down in
-// docs/formats/journal.md.
+// The replication server's sink appends to it and maintains it, volume reads from it, and the offline verifier checks it. It has
+// no policy: what to keep, who may write and where it lives is decided by its callers. The argument is
+// docs/design/2026-11-22-journal-store.md, the format docs/formats/journal.md.
 package journal
 
 import (
+	"context"
 	"errors"
 	"io"
 	"log/slog"
 	"sync"
+	"time"
 
+	"github.com/understudy-dr/understudy/internal/blob"
+	"github.com/understudy-dr/understudy/internal/encryption"
 	"github.com/understudy-dr/understudy/internal/fault"
+	"github.com/understudy-dr/understudy/internal/journal/layer"
 	"github.com/understudy-dr/understudy/internal/vfs"
 	"github.com/understudy-dr/understudy/internal/wire"
 )
 
-// Options of an open journal. The zero value is good.
+// Options of an open journal. Only Keys has no default.
 type Options struct {
-	SegmentBytes int64        // roll to a new segment when the current one is this long; default 64 MiB
-	CacheBytes   int64        // decompressed frames kept for readers; default 32 MiB
-	Log          *slog.Logger // default slog.Default
+	Keys         encryption.Provider // wraps the data key
+	Blobs        blob.Store          // where layers go; default the directory layers inside the journal's own
+	Remote       bool                // Blobs outlives this machine: the catalogue and the key are stored there too
+	Parents      Parents             // finds the parent of a branch; nil refuses branches
+	Cache        *layer.Cache        // of decoded blocks, shared by all journals of a process; default one of 32 MiB
+	SegmentBytes int64               // roll to a new segment when the current one is this long; default 64 MiB
+	LayerBytes   int64               // cut layers at; default 64 MiB, more for a large journal
+	CacheBytes   int64               // decompressed frames kept for readers; default 32 MiB
+	Log          *slog.Logger        // default slog.Default
 }
+
+// Parents finds the open journal that a branch stands on.
+type Parents func(journalID string) (*Journal, error)
 
 const (
 	defaultSegmentBytes = 64 << 20
 	defaultCacheBytes   = 32 << 20
-	maxSegmentBytes     = 1 << 30 // offsets are 32 bits in the index; a frame may follow the limit
+	defaultLayerBytes   = 64 << 20
+	maxRawSegment       = 64 << 20 // of what it decompresses to: a flush holds that in memory
+	maxSegmentBytes     = 1 << 30  // offsets are 32 bits in the index; a frame may follow the limit
 )
 
 func (o Options) withDefaults() Options {
@@ -38,6 +55,12 @@ func (o Options) withDefaults() Options {
 	if o.CacheBytes <= 0 {
 		o.CacheBytes = defaultCacheBytes
 	}
+	if o.LayerBytes <= 0 {
+		o.LayerBytes = defaultLayerBytes
+	}
+	if o.Cache == nil {
+		o.Cache = layer.NewCache(defaultCacheBytes)
+	}
 	if o.Log == nil {
 		o.Log = slog.Default()
 	}
@@ -46,40 +69,60 @@ func (o Options) withDefaults() Options {
 
 // Journal is one source server's journal, open for appending by one writer and for reading by many.
 //
-// Two locks, taken in this order: w for whoever changes files, mu for the published state, held briefly.
+// Three locks, taken in this order: upkeep for whoever changes the catalogue, w for whoever changes segments, mu for the
+// published state, held briefly.
 type Journal struct {
 	directory
 	meta   meta
 	o      Options
 	log    *slog.Logger
 	lock   io.Closer
+	blobs  blob.Store
+	closer io.Closer // of blobs, when they are the journal's own
 	frames *frameStore
-	idx    *indexCache
+	idx    *endCache
+	cache  *layer.Cache
+	layers layerSet
+	parent *Journal
 
 	reindexing sync.Mutex // writing a sidecar again
 
+	stop     context.Context // ends with the journal: of steps of Maintain, and of lookups, which are short
+	stopping context.CancelFunc
+	upkeep   sync.Mutex
+	remoteAt uint64 // generation of the catalogue that is in object storage
+	orphans  bool   // were swept
+	survey   survey
+
 	w       sync.Mutex
-	tail    *builder // everything appended, nil between segments
-	file    vfs.File // of tail
-	before  fold     // before tail
-	undo    undo     // what heal goes back to
-	markF   vfs.File // nil when it cannot be written; it is a hint
-	cut     bool     // the tail was truncated since its last sync
-	failed  error    // set while what is on disk is in doubt
+	tail    *builder  // everything appended, nil between segments
+	file    *segFile  // of tail
+	sealed  []byte    // scratch
+	before  fold      // before tail
+	began   time.Time // the tail
+	undo    undo      // what heal goes back to
+	markF   vfs.File  // nil when it cannot be written; it is a hint
+	cut     bool      // the tail was truncated since its last sync
+	failed  error     // set while what is on disk is in doubt
 	closing bool
 
-	mu     sync.RWMutex
-	pub    published
-	closed bool
+	mu      sync.RWMutex
+	pub     published
+	held    map[uint64]int // Views by the generation of their catalogue
+	garbage []garbage
+	noted   []Damage // not in the catalogue yet
+	closed  bool
 }
 
 // published is what readers see: durable, and never changed in place.
 type published struct {
-	fold   fold
-	sealed []*segment
-	tail   *tailView // nil between segments
-	bytes  int64     // of sealed segments
-	frames uint64    // in them
+	fold     fold
+	cat      *catalogue
+	retained retained   // may be ahead of the catalogue's
+	sealed   []*segment // not flushed yet, oldest first
+	tail     *tailView  // nil between segments
+	bytes    int64      // of sealed segments
+	frames   uint64     // in them
 }
 
 // tailView is the durable part of the segment being written.
@@ -96,6 +139,7 @@ type tailView struct {
 type undo struct {
 	fold   fold
 	bytes  int64
+	raw    int64
 	frames int
 	index  int
 	epochs int
@@ -112,15 +156,18 @@ func (j *Journal) State() State {
 	s := State{
 		ID: j.meta.ID, Disks: j.meta.Disks, CaptureID: c.Capture, Epoch: c.Number, First: c.First, BaselineDone: c.Done,
 		Durable: p.fold.bio, Highest: p.fold.highest, Watermark: unixTime(c.Water), Bytes: p.bytes, Segments: len(p.sealed),
-		Frames: p.frames,
+		Frames: p.cat.Frames + p.frames,
+	}
+	for i := range p.cat.Runs {
+		s.Bytes += p.cat.Runs[i].bytes()
 	}
 	if p.tail != nil {
 		s.Bytes += p.tail.bytes
 		s.Frames += uint64(p.tail.frames)
 		s.Segments++
 	}
-	for e := range p.fold.epochs {
-		s.Recoverable = s.Recoverable || e.recoverable()
+	for range p.epochs {
+		s.Recoverable = true
 	}
 	return s
 }
@@ -133,6 +180,9 @@ func (j *Journal) snapshot() published {
 
 // Close makes what was appended durable and ends the journal; Views of it fail from then on. It is idempotent.
 func (j *Journal) Close() error {
+	j.stopping()
+	j.upkeep.Lock() // a step that was under way has ended
+	defer j.upkeep.Unlock()
 	j.w.Lock()
 	defer j.w.Unlock()
 	if j.closing {
@@ -151,6 +201,9 @@ func (j *Journal) Close() error {
 	}
 	if j.file != nil {
 		err = errors.Join(err, j.file.Close())
+	}
+	if j.closer != nil {
+		err = errors.Join(err, j.closer.Close())
 	}
 	return errors.Join(err, j.frames.close(), j.lock.Close())
 }
@@ -185,9 +238,11 @@ func (j *Journal) Append(f wire.Frame) error {
 	if err != nil {
 		return err
 	}
-	if err := j.write(f.Bytes); err != nil {
+	j.sealed = appendRecord(j.sealed[:0], j.file.cipher, j.tail.number, j.tail.bytes, f.Bytes)
+	if err := j.write(j.sealed); err != nil {
 		return err
 	}
+	s.bytes = int64(len(j.sealed))
 	j.tail.commit(s)
 	return nil
 }

@@ -23,21 +23,25 @@ const (
 	lockName = "lock"
 )
 
-// FormatV1 is the only format of a journal's directory so far. Versions are listed newest first and never
-// renumbered.
+// The formats of a journal's directory, newest first and never renumbered.
 //
+//	2  key.json, catalogue, layers, timelines; segments and index sidecars are enciphered
 //	1  journal.json, tail.mark, segments of verbatim frames, index sidecars
-const FormatV1 = 1
+const (
+	FormatV1 = 1
+	FormatV2 = 2
+)
 
 const maxMeta = 1 << 20
 
-// meta is journal.json: written once, by Create.
+// meta is journal.json: written by Create, and by the first opening by a build of a newer format.
 type meta struct {
 	Format  int         `json:"formatVersion"`
 	ID      string      `json:"id"` // 32 hex digits
 	Created time.Time   `json:"created"`
 	Disks   []wire.Disk `json:"disks"`
-	Sum     string      `json:"xxh3"` // of this document with an empty sum, re-encoded
+	Parent  *parentRef  `json:"parent,omitempty"` // of a branch
+	Sum     string      `json:"xxh3"`             // of this document with an empty sum, re-encoded
 }
 
 func newMeta(disks []wire.Disk) (meta, error) {
@@ -55,7 +59,7 @@ func newMeta(disks []wire.Disk) (meta, error) {
 	}
 	var id [16]byte
 	_, _ = rand.Read(id[:]) // never fails, by its contract
-	return meta{Format: FormatV1, ID: hex.EncodeToString(id[:]), Created: time.Now().UTC().Truncate(time.Second), Disks: sorted}, nil
+	return meta{Format: FormatV2, ID: hex.EncodeToString(id[:]), Created: time.Now().UTC().Truncate(time.Second), Disks: sorted}, nil
 }
 
 func (m meta) sum() (string, error) {
@@ -88,8 +92,8 @@ func parseMeta(b []byte) (meta, error) {
 	if err := json.Unmarshal(b, &version); err != nil {
 		return m, fault.New(fault.Corruption, "journal: "+metaName, "%w", err)
 	}
-	if version.Format > FormatV1 {
-		return m, fault.New(fault.Unsupported, "journal: "+metaName, "format %d, this build reads up to %d", version.Format, FormatV1).
+	if version.Format > FormatV2 {
+		return m, fault.New(fault.Unsupported, "journal: "+metaName, "format %d, this build reads up to %d", version.Format, FormatV2).
 			WithHint("open it with the version that wrote it, or a later one")
 	}
 	if err := json.Unmarshal(b, &m); err != nil {
@@ -104,7 +108,7 @@ func parseMeta(b []byte) (meta, error) {
 		return m, err
 	}
 	// The exact bytes are compared too: a damaged name of a field whose value is zero changes no sum.
-	if id, err := hex.DecodeString(m.ID); sum != m.Sum || !bytes.Equal(again, b) || err != nil || len(id) != 16 || m.Format != FormatV1 {
+	if id, err := hex.DecodeString(m.ID); sum != m.Sum || !bytes.Equal(again, b) || err != nil || len(id) != 16 || m.Format < FormatV1 {
 		return m, fault.New(fault.Corruption, "journal: "+metaName, "checksum %s, file says %s", sum, m.Sum)
 	}
 	return m, nil

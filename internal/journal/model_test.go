@@ -4,6 +4,7 @@ import (
 	"errors"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -28,21 +29,22 @@ type model struct {
 	src   *source
 	acked State
 	last  []Interval
+	kept  []Point // by the last Retain
 }
 
 func newModel(t *testing.T, seed uint64) *model {
 	rng := newRand(seed)
 	m := &model{t: t, rng: rng, fs: vfstest.New(), src: newSource(rng)}
-	m.o = Options{SegmentBytes: int64(2000 + rng.IntN(20000)), CacheBytes: int64(1 + rng.IntN(30000)), Log: quiet}
+	m.o = Options{Keys: testKeys, LayerBytes: int64(500 + rng.IntN(20000)), SegmentBytes: int64(2000 + rng.IntN(20000)), CacheBytes: int64(1 + rng.IntN(30000)), Log: quiet}
 	var err error
-	m.j, err = Create(m.fs, simDir, simDisks, m.o)
+	m.j, err = Create(m.t.Context(), m.fs, simDir, simDisks, m.o)
 	require.NoError(t, err)
 	return m
 }
 
 // step does something; false means that the machine lost power.
 func (m *model) step() bool {
-	switch k := m.rng.IntN(100); {
+	switch k := m.rng.IntN(117); {
 	case k < 35:
 		m.src.write()
 	case k < 80:
@@ -65,7 +67,7 @@ func (m *model) step() bool {
 		err := m.j.Close()
 		var j *Journal
 		if err == nil {
-			j, err = Open(m.fs, simDir, m.o)
+			j, err = Open(m.t.Context(), m.fs, simDir, m.o)
 		}
 		if err != nil {
 			require.ErrorIs(m.t, err, vfstest.ErrCrashed)
@@ -74,12 +76,49 @@ func (m *model) step() bool {
 		m.opened(j)
 	case k < 99:
 		m.src.boot(m.j.State().Highest)
+	case k < 112:
+		return m.maintain()
+	case k < 114:
+		return m.survives(m.j.Seal())
+	case k < 117:
+		m.retain()
 	}
 	return true
 }
 
+// maintain does a step of what runs in the background.
+func (m *model) maintain() bool {
+	_, err := m.j.Maintain(m.t.Context(), Limits{Urgent: m.rng.IntN(2) == 0})
+	return m.survives(err)
+}
+
+// survives tells whether the machine still has power.
+func (m *model) survives(err error) bool {
+	if err != nil {
+		require.ErrorIs(m.t, err, vfstest.ErrCrashed)
+	}
+	return err == nil
+}
+
+// retain lets go of the past but for a few points.
+func (m *model) retain() {
+	r := Retention{Since: time.Unix(0, m.src.history[m.rng.IntN(len(m.src.history))].time)}
+	for n := m.rng.IntN(6); n > 0; n-- {
+		if p, err := m.j.Check(m.src.history[m.rng.IntN(len(m.src.history))].pos); err == nil {
+			r.Points = append(r.Points, p)
+		}
+	}
+	for _, p := range m.kept {
+		if m.rng.IntN(3) > 0 {
+			r.Points = append(r.Points, p)
+		}
+	}
+	require.NoError(m.t, m.j.Retain(r))
+	m.kept, m.last = r.Points, m.j.Intervals()
+}
+
 func (m *model) open() {
-	j, err := Open(m.fs, simDir, m.o)
+	j, err := Open(m.t.Context(), m.fs, simDir, m.o)
 	require.NoError(m.t, err)
 	m.opened(j)
 }
@@ -93,11 +132,11 @@ func (m *model) opened(j *Journal) {
 		require.False(m.t, m.acked.BaselineDone && !st.BaselineDone, "an acknowledged baseline is gone")
 	}
 	now := m.j.Intervals()
-	for i, old := range m.last {
-		require.Greater(m.t, len(now), i)
-		require.Equal(m.t, old.Epoch, now[i].Epoch)
+	for _, old := range m.last { // what was retained may have grown: Retain is durable only after the next step
+		i := slices.IndexFunc(now, func(iv Interval) bool { return iv.Epoch == old.Epoch })
+		require.GreaterOrEqual(m.t, i, 0)
 		require.LessOrEqual(m.t, old.To, now[i].To)
-		require.Equal(m.t, old.From, now[i].From)
+		require.GreaterOrEqual(m.t, old.From, now[i].From)
 	}
 	m.src.reconnect(st)
 	// Known to the source now, so it will not be sent again.
@@ -109,7 +148,7 @@ func (m *model) crash() {
 	m.fs = m.fs.Crash(m.rng)
 	for m.rng.IntN(3) == 0 { // power fails again while recovering
 		m.fs.CrashAt(1 + m.rng.IntN(12))
-		if j, err := Open(m.fs, simDir, m.o); err == nil {
+		if j, err := Open(m.t.Context(), m.fs, simDir, m.o); err == nil {
 			_ = j.Close()
 		} else {
 			require.ErrorIs(m.t, err, vfstest.ErrCrashed)
@@ -122,6 +161,9 @@ func (m *model) crash() {
 // check compares everything recoverable, or a sample of it, with the true history.
 func (m *model) check(sample int) {
 	intervals := m.j.Intervals()
+	for _, p := range m.kept {
+		m.compare(p, func(x instant) bool { return x.pos == p.Position })
+	}
 	for n := sample; n > 0; n-- {
 		h := m.src.history[m.rng.IntN(len(m.src.history))]
 		p, err := m.j.Check(h.pos)
@@ -144,6 +186,9 @@ func (m *model) checkTime(intervals []Interval, ns int64) {
 	inside := false
 	for _, iv := range intervals {
 		inside = inside || (!at.Before(iv.FromTime) && !at.After(iv.ToTime))
+	}
+	for _, k := range m.j.Kept() {
+		inside = inside || k.Time.Equal(at)
 	}
 	require.Equal(m.t, inside, err == nil, "at %d: %v in %+v", ns, err, intervals)
 	if err != nil {
@@ -183,15 +228,28 @@ func (m *model) compare(p Point, allowed func(instant) bool) {
 	require.Fail(m.t, "the view is no true state", "%+v", p)
 }
 
+// quiesce does everything there is to do in the background.
+func (m *model) quiesce() {
+	require.NoError(m.t, m.j.Seal())
+	for n := 0; ; n++ {
+		require.Less(m.t, n, 2000)
+		did, err := m.j.Maintain(m.t.Context(), Limits{Urgent: true})
+		require.NoError(m.t, err)
+		if !did {
+			return
+		}
+	}
+}
+
 func (m *model) read(v *View, d wire.Disk) []byte {
 	buf := make([]byte, d.Bytes)
 	for off := 0; off < len(buf); {
 		n := min(1+m.rng.IntN(5000), len(buf)-off)
-		require.NoError(m.t, v.ReadAt(d.Index, buf[off:off+n], int64(off)))
+		require.NoError(m.t, v.ReadAt(m.t.Context(), d.Index, buf[off:off+n], int64(off)))
 		off += n
 	}
 	off := int64(0)
-	extents, err := v.Extents(d.Index, 0, int64(d.Bytes))
+	extents, err := v.Extents(m.t.Context(), d.Index, 0, int64(d.Bytes))
 	require.NoError(m.t, err)
 	for i, e := range extents {
 		require.Equal(m.t, off, e.Offset)
@@ -250,8 +308,10 @@ func TestModel(t *testing.T) {
 		}
 		m.settle()
 		m.check(30)
+		m.quiesce()
+		m.check(30)
 		require.NoError(t, m.j.Close())
-		r, err := Verify(t.Context(), m.fs, simDir)
+		r, err := Verify(t.Context(), m.fs, simDir, VerifyOptions{Keys: testKeys})
 		require.NoError(t, err)
 		require.Empty(t, r.Problems)
 		require.Zero(t, r.TornBytes)

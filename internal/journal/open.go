@@ -1,22 +1,36 @@
 package journal
 
 import (
+	"context"
 	"errors"
 	"io"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"strings"
+	"time"
 
+	"github.com/understudy-dr/understudy/internal/blob/dir"
 	"github.com/understudy-dr/understudy/internal/fault"
 	"github.com/understudy-dr/understudy/internal/vfs"
 	"github.com/understudy-dr/understudy/internal/wire"
 )
 
+// layerDir is where layers are when no other place was chosen.
+const layerDir = "layers"
+
 // Create makes the journal of a server with these disks in dir and opens it. A dir that holds one is a Conflict.
-func Create(fsys vfs.FS, dir string, disks []wire.Disk, o Options) (*Journal, error) {
+func Create(ctx context.Context, fsys vfs.FS, dir string, disks []wire.Disk, o Options) (*Journal, error) {
 	m, err := newMeta(disks)
 	if err != nil {
 		return nil, err
+	}
+	return create(ctx, fsys, dir, m, o)
+}
+
+func create(ctx context.Context, fsys vfs.FS, dir string, m meta, o Options) (*Journal, error) {
+	if o.Keys == nil {
+		return nil, errNoProvider(dir)
 	}
 	if err := fsys.MkdirAll(dir); err != nil {
 		return nil, vfs.Fault("journal: create "+dir, err)
@@ -25,14 +39,14 @@ func Create(fsys vfs.FS, dir string, disks []wire.Disk, o Options) (*Journal, er
 	if err != nil {
 		return nil, vfs.Fault("journal: create "+dir, err)
 	}
-	if err := writeNew(fsys, dir, m); err != nil {
+	if err := writeNew(ctx, fsys, dir, m, o); err != nil {
 		return nil, errors.Join(err, lock.Close())
 	}
-	return openLocked(fsys, dir, lock, o)
+	return openLocked(ctx, fsys, dir, lock, o)
 }
 
 // writeNew writes journal.json last: without it the directory is no journal.
-func writeNew(fsys vfs.FS, dir string, m meta) error {
+func writeNew(ctx context.Context, fsys vfs.FS, dir string, m meta, o Options) error {
 	names, err := fsys.List(dir)
 	if err != nil {
 		return vfs.Fault("journal: create "+dir, err)
@@ -43,18 +57,42 @@ func writeNew(fsys vfs.FS, dir string, m meta) error {
 				WithHint("remove the old journal first, or open it")
 		}
 	}
+	if err := vfs.WriteAtomic(fsys, filepath.Join(dir, markName), mark{}.encode()); err != nil {
+		return vfs.Fault("journal: create "+dir, err)
+	}
+	return writeIdentity(ctx, fsys, dir, m, &catalogue{Next: 1, Remote: o.Remote}, o)
+}
+
+// writeIdentity makes a key, stores a catalogue with it, and says last who the journal is.
+func writeIdentity(ctx context.Context, fsys vfs.FS, dir string, m meta, c *catalogue, o Options) error {
+	if err := makeKey(ctx, fsys, dir, m, o.Keys); err != nil {
+		return err
+	}
+	d := directory{fs: fsys, dir: dir, id: m.idBytes()}
+	if err := d.unlock(ctx, o.Keys); err != nil {
+		return err
+	}
+	if err := d.writeCatalogue(c); err != nil {
+		return err
+	}
+	if o.Remote {
+		w, err := readKey(fsys, dir)
+		if err == nil {
+			err = putIdentity(ctx, o.Blobs, m, w)
+		}
+		if err != nil {
+			return err
+		}
+	}
 	b, err := m.encode()
 	if err != nil {
 		return err
-	}
-	if err := vfs.WriteAtomic(fsys, filepath.Join(dir, markName), mark{}.encode()); err != nil {
-		return vfs.Fault("journal: create "+dir, err)
 	}
 	return vfs.Fault("journal: create "+dir, vfs.WriteAtomic(fsys, filepath.Join(dir, metaName), b))
 }
 
 // Open locks, verifies and opens the journal in dir: NotFound when there is none, Corruption naming segment and offset.
-func Open(fsys vfs.FS, dir string, o Options) (*Journal, error) {
+func Open(ctx context.Context, fsys vfs.FS, dir string, o Options) (*Journal, error) {
 	if _, err := fsys.Stat(filepath.Join(dir, metaName)); err != nil { // before the lock, which would be made
 		return nil, vfs.Fault("journal: open "+dir, err)
 	}
@@ -62,48 +100,137 @@ func Open(fsys vfs.FS, dir string, o Options) (*Journal, error) {
 	if err != nil {
 		return nil, vfs.Fault("journal: open "+dir, err)
 	}
-	return openLocked(fsys, dir, lock, o)
+	return openLocked(ctx, fsys, dir, lock, o)
 }
 
-func openLocked(fsys vfs.FS, dir string, lock interface{ Close() error }, o Options) (*Journal, error) {
+func openLocked(ctx context.Context, fsys vfs.FS, dir string, lock io.Closer, o Options) (*Journal, error) {
 	o = o.withDefaults()
-	j := &Journal{directory: directory{fs: fsys, dir: dir}, o: o, log: o.Log, lock: lock}
-	if err := j.load(); err != nil {
+	j := &Journal{directory: directory{fs: fsys, dir: dir}, o: o, log: o.Log, lock: lock, cache: o.Cache}
+	j.stop, j.stopping = context.WithCancel(context.Background())
+	if err := j.load(ctx); err != nil {
 		if j.file != nil {
 			err = errors.Join(err, j.file.Close())
 		}
 		if j.markF != nil {
 			err = errors.Join(err, j.markF.Close())
 		}
+		if j.closer != nil {
+			err = errors.Join(err, j.closer.Close())
+		}
 		return nil, errors.Join(err, lock.Close())
 	}
 	return j, nil
 }
 
-func (j *Journal) load() error {
+func (j *Journal) load(ctx context.Context) error {
 	m, err := readMeta(j.fs, j.dir)
 	if err != nil {
 		return err
 	}
+	if m, err = j.upgrade(ctx, m); err != nil {
+		return err
+	}
 	j.meta, j.id, j.disks = m, m.idBytes(), newDiskSet(m.Disks)
+	if err := j.unlock(ctx, j.o.Keys); err != nil {
+		return err
+	}
+	if err := j.openBlobs(); err != nil {
+		return err
+	}
+	if err := j.openParent(); err != nil {
+		return err
+	}
 	j.frames = newFrameStore(&j.directory, j.o.CacheBytes)
-	j.idx = newIndexCache()
+	j.idx = newEndCache()
 	if err := j.clean(); err != nil {
 		return err
 	}
+	if err := j.loadCatalogue(ctx); err != nil {
+		return err
+	}
+	return j.loadSegments()
+}
+
+// upgrade gives a journal of format 1 a key and a catalogue. Its segments stay as they are until they are flushed.
+func (j *Journal) upgrade(ctx context.Context, m meta) (meta, error) {
+	if m.Format >= FormatV2 {
+		return m, nil
+	}
+	j.log.Info("journal: brought to format 2", "dir", j.dir)
+	m.Format = FormatV2
+	return m, writeIdentity(ctx, j.fs, j.dir, m, &catalogue{Next: 1, Remote: j.o.Remote}, j.o)
+}
+
+func (j *Journal) openBlobs() error {
+	if j.blobs = j.o.Blobs; j.blobs != nil {
+		return nil
+	}
+	own, err := dir.New(j.fs, j.path(layerDir))
+	if err != nil {
+		return err
+	}
+	j.blobs, j.closer = own, own
+	return nil
+}
+
+func (j *Journal) loadCatalogue(ctx context.Context) error {
+	c, err := j.readCatalogue()
+	if err != nil {
+		return err
+	}
+	if c.Remote != j.o.Remote {
+		return j.refuseMove(c)
+	}
+	j.pub.cat, j.pub.retained = c, c.Retained
+	j.before = c.Fold.fold()
+	j.pub.fold = j.before
+	if err := j.sweepOrphans(ctx); err == nil {
+		j.orphans = true
+	} else if !j.o.Remote {
+		return err
+	} else {
+		j.log.Warn("journal: unfinished files stay until object storage answers", "dir", j.dir, "err", err)
+	}
+	return nil
+}
+
+// refuseMove is for a journal whose files are elsewhere than is said now. One that has no files moves.
+func (j *Journal) refuseMove(c *catalogue) error {
+	for range c.names {
+		where := map[bool]string{true: "object storage", false: "the local directory"}
+		return fault.New(fault.Conflict, "journal: open "+j.dir, "its layers are in %s, not in %s", where[c.Remote], where[j.o.Remote]).
+			WithHint("configure the store that it was made with, or stop replication and start it again")
+	}
+	c.Remote = j.o.Remote
+	c.Generation++
+	if err := j.writeCatalogue(c); err != nil {
+		return err
+	}
+	j.pub.cat, j.pub.retained = c, c.Retained
+	j.before = c.Fold.fold()
+	j.pub.fold = j.before
+	return nil
+}
+
+func (j *Journal) loadSegments() error {
 	low, err := j.loadMark()
 	if err != nil {
 		return err
 	}
-	count, sidecars, err := j.segments()
+	l, err := j.segments(j.pub.cat.Flushed)
 	if err != nil {
 		return err
 	}
-	if low.segment > count {
+	for _, n := range l.flushed {
+		if err := j.removeSegment(n); err != nil {
+			return err
+		}
+	}
+	if low.segment > l.last {
 		return fault.New(fault.Corruption, "journal: open "+j.dir, "%s is missing, %d bytes of it were durable", segName(low.segment), low.bytes)
 	}
-	for n := uint64(1); n <= count; n++ {
-		if n < count || sidecars[n] {
+	for n := l.first; n <= l.last; n++ {
+		if n < l.last || l.sidecars[n] {
 			err = j.loadSealed(n)
 		} else {
 			err = j.loadTail(n, low)
@@ -130,13 +257,14 @@ func (j *Journal) loadMark() (mark, error) {
 	return m, vfs.Fault("journal: "+markName, err)
 }
 
-// loadSealed takes the sidecar's word for a segment of the right length, or indexes the segment again. A sidecar, even a
-// damaged one, proves that its segment was synced whole, so nothing of that may be torn.
+// loadSealed takes the sidecar's word for a segment, or indexes the segment again. A sidecar, even a
+// damaged one, proves that its segment was synced whole, so nothing of that may be torn. A segment that is shorter than its
+// sidecar says has lost what is missing, and no more.
 func (j *Journal) loadSealed(n uint64) error {
 	s, _, err := j.readSidecar(n, false)
 	if err == nil {
 		if err = j.checkLength(s); err != nil {
-			return err
+			j.log.Error("journal: damaged", "dir", j.dir, "err", err)
 		}
 	} else if s, _, err = j.reindex(n, j.before, err); err != nil {
 		return err
@@ -148,23 +276,19 @@ func (j *Journal) loadSealed(n uint64) error {
 }
 
 func (j *Journal) checkLength(s *segment) error {
-	f, err := j.openSegment(s.number)
+	info, err := j.fs.Stat(j.path(segName(s.number)))
 	if err != nil {
-		return err
-	}
-	size, err := f.Size()
-	if err = errors.Join(err, f.Close()); err != nil {
 		return vfs.Fault("journal: "+segName(s.number), err)
 	}
-	if size != s.bytes {
-		return fault.New(fault.Corruption, "journal: "+segName(s.number), "%d bytes at offset %d, sealed with %d", size, min(size, s.bytes), s.bytes)
+	if info.Size != s.bytes {
+		return fault.New(fault.Corruption, "journal: "+segName(s.number), "%d bytes at offset %d, sealed with %d", info.Size, min(info.Size, s.bytes), s.bytes)
 	}
 	return nil
 }
 
 // loadTail opens the segment that was being written. What was not durable may be torn.
 func (j *Journal) loadTail(n uint64, low mark) error {
-	bound := int64(segHeaderSize)
+	bound := int64(segHeaderV1)
 	if low.segment == n {
 		bound = max(bound, low.bytes)
 	}
@@ -172,33 +296,35 @@ func (j *Journal) loadTail(n uint64, low mark) error {
 	if err != nil {
 		return vfs.Fault("journal: "+segName(n), err)
 	}
-	j.file = f
-	head := make([]byte, segHeaderSize)
-	if err := vfs.ReadFull(f, head, 0); err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
-		return vfs.Fault("journal: "+segName(n), err)
+	size, err := f.Size()
+	if err != nil {
+		return errors.Join(vfs.Fault("journal: "+segName(n), err), f.Close())
 	}
-	if err := checkSegHeader(head, j.id, n); err != nil {
-		size, sizeErr := f.Size()
-		if sizeErr != nil || size > segHeaderSize || low.segment == n || fault.Is(err, fault.Unsupported) {
-			return errors.Join(err, sizeErr)
+	s, err := j.asSegment(f, n)
+	if err != nil {
+		if size > segHeaderSize || low.segment == n || !fault.Is(err, fault.Corruption) {
+			return errors.Join(err, f.Close())
 		}
-		return j.dropTail(n)
+		return j.dropTail(f, n)
 	}
-	b, good, err := j.scan(f, n, j.before)
+	j.file = s
+	b, good, err := j.scan(s, j.before)
 	if err != nil && (!b.torn || good < bound) {
 		return damage(n, good, err)
 	}
 	if good < bound {
 		return fault.New(fault.Corruption, "journal: "+segName(n), "ends at offset %d, %d bytes were durable", good, bound)
 	}
-	return j.adopt(b, good, bound, err)
+	if err := j.adopt(b, good, bound, err); err != nil || s.cipher != nil {
+		return err
+	}
+	return j.seal() // of version 1: nothing more goes in there
 }
 
 // dropTail removes a segment whose header never became durable: nothing was written behind it.
-func (j *Journal) dropTail(n uint64) error {
+func (j *Journal) dropTail(f vfs.File, n uint64) error {
 	j.log.Warn("journal: unfinished segment removed", "dir", j.dir, "segment", segName(n))
-	err := errors.Join(j.file.Close(), j.fs.Remove(j.path(segName(n))), j.fs.SyncDir(j.dir))
-	j.file = nil
+	err := errors.Join(f.Close(), j.fs.Remove(j.path(segName(n))), j.fs.SyncDir(j.dir))
 	return vfs.Fault("journal: "+segName(n), err)
 }
 
@@ -221,7 +347,7 @@ func (j *Journal) adopt(b *builder, good, bound int64, torn error) error {
 	if err != nil {
 		return vfs.Fault("journal: recover "+segName(b.number), err)
 	}
-	j.tail = b
+	j.tail, j.began = b, time.Now()
 	j.publish()
 	j.writeMark()
 	return nil
@@ -242,7 +368,8 @@ func rewrite(f vfs.File, from, to int64) error {
 	return nil
 }
 
-// Remove deletes the journal in dir and dir itself. It is idempotent; a journal that is open is a Conflict.
+// Remove deletes the journal in dir and dir itself. It is idempotent; a journal that is open is a Conflict. Objects in a
+// store of its own (Options.Blobs) are deleted by Purge.
 func Remove(fsys vfs.FS, dir string) error {
 	if _, err := fsys.Stat(dir); errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -255,25 +382,41 @@ func Remove(fsys vfs.FS, dir string) error {
 	return vfs.Fault("journal: remove "+dir, errors.Join(err, lock.Close()))
 }
 
-// removeAll begins with journal.json: what is left after a crash is no journal any more.
+// removeAll begins with the key and journal.json: what is left after a crash is no journal any more, and nobody reads it.
 func removeAll(fsys vfs.FS, dir string) error {
-	if err := fsys.Remove(filepath.Join(dir, metaName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	for _, name := range []string{keyName, metaName} {
+		if err := fsys.Remove(filepath.Join(dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		if err := fsys.SyncDir(dir); err != nil {
+			return err
+		}
+	}
+	if err := removeTree(fsys, dir); err != nil {
 		return err
 	}
-	if err := fsys.SyncDir(dir); err != nil {
-		return err
-	}
+	return fsys.SyncDir(filepath.Dir(dir))
+}
+
+func removeTree(fsys vfs.FS, dir string) error {
 	names, err := fsys.List(dir)
 	if err != nil {
 		return err
 	}
+	if i := slices.Index(names, lockName); i >= 0 { // last: until then nobody else begins
+		names = append(slices.Delete(names, i, i+1), lockName)
+	}
 	for _, name := range names {
-		if err := fsys.Remove(filepath.Join(dir, name)); err != nil {
+		name = filepath.Join(dir, name)
+		info, err := fsys.Stat(name)
+		if err == nil && info.Dir {
+			err = removeTree(fsys, name)
+		} else if err == nil {
+			err = fsys.Remove(name)
+		}
+		if err != nil {
 			return err
 		}
 	}
-	if err := fsys.Remove(dir); err != nil {
-		return err
-	}
-	return fsys.SyncDir(filepath.Dir(dir))
+	return fsys.Remove(dir)
 }

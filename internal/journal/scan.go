@@ -4,7 +4,6 @@ import (
 	"slices"
 
 	"github.com/understudy-dr/understudy/internal/fault"
-	"github.com/understudy-dr/understudy/internal/vfs"
 	"github.com/understudy-dr/understudy/internal/wire"
 )
 
@@ -14,6 +13,7 @@ type builder struct {
 	baseEpoch uint64
 	fold      fold
 	bytes     int64 // of the segment so far, header included
+	raw       int64 // of the frames' payloads: what a flush holds in memory
 	frames    int
 	torn      bool // a scan ended at a frame that is not whole
 	sealing   bool // its sidecar may be there, even if writing that failed
@@ -25,14 +25,15 @@ type builder struct {
 	fresh   []entry       // scratch
 }
 
-func newBuilder(number uint64, before fold) *builder {
-	return &builder{number: number, baseEpoch: before.cur.Number, fold: before, bytes: segHeaderSize}
+func newBuilder(f *segFile, before fold) *builder {
+	return &builder{number: f.number, baseEpoch: before.cur.Number, fold: before, bytes: f.start}
 }
 
 // staged is a frame that was checked but not added yet: its bytes still have to reach the file.
 type staged struct {
 	fold  fold
-	bytes int64
+	raw   int64
+	bytes int64 // in the segment; whoever stages knows
 }
 
 // stage checks a frame. What it would add to the index is in b.fresh until commit.
@@ -42,7 +43,7 @@ func (b *builder) stage(f *wire.Frame, disks diskSet) (staged, error) {
 		return staged{}, err
 	}
 	clock := b.fold.cur.Clock
-	s := staged{fold: b.fold, bytes: int64(len(f.Bytes))}
+	s := staged{fold: b.fold, raw: int64(f.Header.RawBytes)}
 	if err := s.fold.apply(f, b.extents, disks); err != nil {
 		return staged{}, err
 	}
@@ -56,6 +57,7 @@ func (b *builder) stage(f *wire.Frame, disks diskSet) (staged, error) {
 func (b *builder) commit(s staged) {
 	b.fold = s.fold
 	b.bytes += s.bytes
+	b.raw += s.raw
 	b.frames++
 	n := s.fold.cur.Number
 	if len(b.epochs) == 0 || b.epochs[len(b.epochs)-1] != n {
@@ -71,7 +73,8 @@ func (b *builder) commit(s staged) {
 
 // fits tells whether a frame may still go into this segment.
 func (b *builder) fits(f *wire.Frame, limit int64) bool {
-	return b.frames == 0 || (!b.sealing && len(b.index) < maxIndex && b.bytes+int64(len(f.Bytes)) <= limit && f.Epoch-b.baseEpoch < 1<<16)
+	return b.frames == 0 || (!b.sealing && len(b.index) < maxIndex && f.Epoch-b.baseEpoch < 1<<16 &&
+		b.bytes+int64(len(f.Bytes)) <= limit && b.raw+int64(f.Header.RawBytes) <= maxRawSegment)
 }
 
 // segment is the sealed form.
@@ -88,63 +91,15 @@ func (b *builder) segment() *segment {
 	return s
 }
 
-// reader reads the frames of one segment in order.
-type reader struct {
-	f    vfs.File
-	size int64
-	off  int64
-	buf  []byte
-}
-
-// next reads and verifies the frame at r.off and moves past it. At the end it says false.
-func (r *reader) next() (f wire.Frame, ok bool, err error) {
-	if r.off == r.size {
-		return f, false, nil
-	}
-	var head [wire.HeaderSize]byte
-	if err := r.read(head[:], r.off); err != nil {
-		return f, false, err
-	}
-	h, err := wire.ParseHeader(head[:])
-	if head[4] == 0 && fault.Is(err, fault.Unsupported) { // no format is 0: the magic's sector came, the next did not
-		err = fault.New(fault.Corruption, "journal: frame", "torn header")
-	}
-	if err != nil {
-		return f, false, err
-	}
-	if r.off+int64(h.Size()) > r.size {
-		return f, false, fault.New(fault.Corruption, "journal: frame", "%d bytes, %d are left", h.Size(), r.size-r.off)
-	}
-	if cap(r.buf) < h.Size() {
-		r.buf = make([]byte, h.Size())
-	}
-	r.buf = r.buf[:h.Size()]
-	if err := r.read(r.buf, r.off); err != nil {
-		return f, false, err
-	}
-	if f, err = wire.Parse(r.buf); err != nil {
-		return f, false, err
-	}
-	r.off += int64(h.Size())
-	return f, true, nil
-}
-
-func (r *reader) read(p []byte, off int64) error {
-	if off+int64(len(p)) > r.size {
-		return fault.New(fault.Corruption, "journal: frame", "%d bytes, %d are left", len(p), r.size-off)
-	}
-	return vfs.Fault("journal: read", vfs.ReadFull(r.f, p, off))
-}
-
 // scan indexes the frames of an open segment file up to its end or the first frame that is not whole. Then
 // good is where that frame begins and err says why; err is nil when every byte is accounted for.
-func (d *directory) scan(f vfs.File, number uint64, before fold) (b *builder, good int64, err error) {
-	size, err := f.Size()
+func (d *directory) scan(f *segFile, before fold) (b *builder, good int64, err error) {
+	r, err := newReader(f)
 	if err != nil {
-		return nil, 0, vfs.Fault("journal: "+segName(number), err)
+		return nil, 0, err
 	}
-	b = newBuilder(number, before)
-	r := &reader{f: f, size: size, off: segHeaderSize}
+	number := f.number
+	b = newBuilder(f, before)
 	for {
 		at := r.off
 		frame, ok, err := r.next()
@@ -156,6 +111,7 @@ func (d *directory) scan(f vfs.File, number uint64, before fold) (b *builder, go
 		if err != nil {
 			return b, at, d.located(number, at, err)
 		}
+		s.bytes = r.off - at
 		b.commit(s)
 	}
 }
@@ -174,7 +130,7 @@ func (d *directory) scanSealed(number uint64, before fold) (*builder, error) {
 		return nil, err
 	}
 	defer func() { _ = f.Close() }()
-	b, off, err := d.scan(f, number, before)
+	b, off, err := d.scan(f, before)
 	if err != nil {
 		return nil, damage(number, off, err)
 	}
@@ -188,22 +144,4 @@ func damage(number uint64, off int64, err error) error {
 	}
 	return fault.New(fault.Corruption, "journal: "+segName(number), "damaged at offset %d: %w", off, err).
 		WithHint("restore the segment from a copy, or replicate the server anew")
-}
-
-// openSegment opens a segment for reading and checks its header.
-func (d *directory) openSegment(number uint64) (vfs.File, error) {
-	f, err := d.fs.Open(d.path(segName(number)))
-	if err != nil {
-		return nil, vfs.Fault("journal: "+segName(number), err)
-	}
-	head := make([]byte, segHeaderSize)
-	if err := vfs.ReadFull(f, head, 0); err != nil {
-		_ = f.Close()
-		return nil, vfs.Fault("journal: "+segName(number), err)
-	}
-	if err := checkSegHeader(head, d.id, number); err != nil {
-		_ = f.Close()
-		return nil, err
-	}
-	return f, nil
 }

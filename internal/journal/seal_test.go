@@ -15,7 +15,7 @@ import (
 // Sync, after which the sink acknowledges those frames, must say so.
 func TestSyncTellsOfAFailedSeal(t *testing.T) {
 	fs := vfstest.New()
-	j, err := Create(fs, simDir, simDisks, Options{SegmentBytes: 700, Log: quiet})
+	j, err := Create(t.Context(), fs, simDir, simDisks, Options{Keys: testKeys, SegmentBytes: 700, Log: quiet})
 	require.NoError(t, err)
 	require.NoError(t, j.Append(mustParse(t, epochFrame(t, 1, 100))))
 	require.NoError(t, j.Append(mustParse(t, doneFrame(1, 100))))
@@ -52,7 +52,7 @@ func TestSyncTellsOfAFailedSeal(t *testing.T) {
 	require.Greater(t, j.State().Segments, 1)
 	require.EqualValues(t, 11, j.State().Frames, "what an agent saw acknowledged is counted, whatever it was")
 	require.NoError(t, j.Close())
-	j, err = Open(fs, simDir, Options{Log: quiet})
+	j, err = Open(t.Context(), fs, simDir, Options{Keys: testKeys, Log: quiet})
 	require.NoError(t, err)
 	require.EqualValues(t, 11, j.State().Frames)
 	require.NoError(t, j.Close())
@@ -62,13 +62,13 @@ func TestSyncTellsOfAFailedSeal(t *testing.T) {
 // would not open again.
 func TestNothingIsAppendedBehindAFailedSeal(t *testing.T) {
 	for limit := int64(600); limit < 750; limit += 8 { // what is left of the segment varies
-		failedSeal(t, Options{SegmentBytes: limit, Log: quiet})
+		failedSeal(t, Options{Keys: testKeys, SegmentBytes: limit, Log: quiet})
 	}
 }
 
 func failedSeal(t *testing.T, o Options) {
 	fs := vfstest.New()
-	j, err := Create(fs, simDir, simDisks, o)
+	j, err := Create(t.Context(), fs, simDir, simDisks, o)
 	require.NoError(t, err)
 	require.NoError(t, j.Append(mustParse(t, epochFrame(t, 1, 100))))
 	require.NoError(t, j.Append(mustParse(t, doneFrame(1, 100))))
@@ -96,7 +96,7 @@ func failedSeal(t *testing.T, o Options) {
 	durable := j.State().Durable
 	require.NoError(t, j.Close())
 
-	j, err = Open(vfstest.Restore(copied, simDir), simDir, o)
+	j, err = Open(t.Context(), vfstest.Restore(copied, simDir), simDir, o)
 	require.NoError(t, err)
 	require.Equal(t, durable, j.State().Durable)
 	require.NoError(t, j.Close())

@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 
+	"github.com/klauspost/compress/s2"
 	"github.com/zeebo/xxh3"
 
+	"github.com/understudy-dr/understudy/internal/encryption"
 	"github.com/understudy-dr/understudy/internal/fault"
 	"github.com/understudy-dr/understudy/internal/vfs"
 )
@@ -15,27 +17,30 @@ import (
 The sidecar of a sealed segment, seg-<20 digits>.idx, written atomically after the segment is synced:
 
 	 0  4  magic "UIDX"
-	 4  4  version (1)
+	 4  4  version (2)
 	 8 16  journal id
 	24  8  segment number
 	32  8  bytes of the segment
-	40  4  bytes of the summary
+	40  4  bytes of the sealed summary
 	44  4  entries
 	48  8  base epoch
-	56  8  XXH3-64 of the summary
-	64  8  XXH3-64 of the entries
-	72  8  XXH3-64 of bytes [0,72)
-	80     summary (JSON), then entries of 40 bytes
+	56  8  bytes of the sealed entries
+	64 32  salt of the sidecar's key
+	96 24  zero
+	120 8  XXH3-64 of bytes [0,120)
+	128    summary (JSON), then entries of 40 bytes as one S2 block, each sealed; its name and the segment number are
+	       authenticated with it
 
-Opening a journal reads summaries only; entries are read when a View or an instant needs them, hence two sums.
-Everything in it can be made again from the segment, so a damaged sidecar costs time, not data.
+Opening a journal reads summaries only; entries are read when a View or an instant needs them. Everything in it can be
+made again from the segment, so a damaged sidecar, or one of version 1, costs time, not data.
 */
 const (
-	idxHeaderSize = 80
+	idxHeaderSize = 128
 	idxMagic      = 0x58444955 // "UIDX"
-	idxVersion    = 1
+	idxVersion    = 2
+	idxPurpose    = "understudy index"
 	maxSummary    = 64 << 20
-	maxEntries    = maxSegmentBytes / 16 // more cannot come from one segment
+	maxEntries    = maxIndex + maxFrameEntries // more cannot come from one segment
 )
 
 // summary is what opening needs to know of a sealed segment.
@@ -66,43 +71,58 @@ func addSpan(spans []span, epoch uint64, e *entry) []span {
 	return append(spans, span{Epoch: epoch, First: e.pos, Last: e.pos, FirstTime: e.time, LastTime: e.time})
 }
 
-func encodeSidecar(id [16]byte, s *segment, index []entry) ([]byte, error) {
+func idxAAD(part string, number uint64) []byte {
+	return binary.LittleEndian.AppendUint64([]byte(part), number)
+}
+
+func encodeSidecar(d *directory, s *segment, index []entry) ([]byte, error) {
 	sum, err := json.Marshal(s.sum)
 	if err != nil {
 		return nil, fault.New(fault.Bug, "journal: seal", "%w", err)
 	}
-	b := make([]byte, idxHeaderSize, idxHeaderSize+len(sum)+len(index)*entrySize)
-	b = append(b, sum...)
-	entries := len(b)
-	for i := range index {
-		b = index[i].append(b)
+	salt := newSalt()
+	c, err := d.key.File(salt, idxPurpose)
+	if err != nil {
+		return nil, err
 	}
+	raw := make([]byte, 0, len(index)*entrySize)
+	for i := range index {
+		raw = index[i].append(raw)
+	}
+	packed := s2.Encode(nil, raw)
+	b := make([]byte, idxHeaderSize, idxHeaderSize+len(sum)+len(packed)+2*c.Overhead())
+	b = c.Seal(b, sum, idxAAD("summary", s.number))
+	entries := len(b)
+	b = c.Seal(b, packed, idxAAD("entries", s.number))
 	le := binary.LittleEndian
 	le.PutUint32(b, idxMagic)
 	le.PutUint32(b[4:], idxVersion)
-	copy(b[8:], id[:])
+	copy(b[8:], d.id[:])
 	le.PutUint64(b[24:], s.number)
 	le.PutUint64(b[32:], uint64(s.bytes))
-	le.PutUint32(b[40:], uint32(len(sum)))
+	le.PutUint32(b[40:], uint32(entries-idxHeaderSize))
 	le.PutUint32(b[44:], uint32(len(index)))
 	le.PutUint64(b[48:], s.baseEpoch)
-	le.PutUint64(b[56:], xxh3.Hash(sum))
-	le.PutUint64(b[64:], xxh3.Hash(b[entries:]))
-	le.PutUint64(b[72:], xxh3.Hash(b[:72]))
+	le.PutUint64(b[56:], uint64(len(b)-entries))
+	copy(b[64:], salt[:])
+	le.PutUint64(b[120:], xxh3.Hash(b[:120]))
 	return b, nil
 }
 
 // idxHeader is a verified sidecar header.
 type idxHeader struct {
-	number, bytes, baseEpoch uint64
-	summary, entries         uint32
-	summarySum, entriesSum   uint64
+	number, bytes, baseEpoch, sealed uint64
+	summary, entries                 uint32
+	salt                             [encryption.SaltSize]byte
 }
 
 func parseIdxHeader(b []byte, id [16]byte, number uint64) (idxHeader, error) {
 	le := binary.LittleEndian
 	op := "journal: " + idxName(number)
-	if len(b) < idxHeaderSize || le.Uint32(b) != idxMagic || le.Uint64(b[72:]) != xxh3.Hash(b[:72]) {
+	if len(b) >= 8 && le.Uint32(b) == idxMagic && le.Uint32(b[4:]) == 1 {
+		return idxHeader{}, errOldSidecar
+	}
+	if len(b) < idxHeaderSize || le.Uint32(b) != idxMagic || le.Uint64(b[120:]) != xxh3.Hash(b[:120]) {
 		return idxHeader{}, fault.New(fault.Corruption, op, "damaged at offset 0")
 	}
 	if v := le.Uint32(b[4:]); v != idxVersion {
@@ -110,36 +130,49 @@ func parseIdxHeader(b []byte, id [16]byte, number uint64) (idxHeader, error) {
 	}
 	h := idxHeader{
 		number: le.Uint64(b[24:]), bytes: le.Uint64(b[32:]), summary: le.Uint32(b[40:]), entries: le.Uint32(b[44:]),
-		baseEpoch: le.Uint64(b[48:]), summarySum: le.Uint64(b[56:]), entriesSum: le.Uint64(b[64:]),
+		baseEpoch: le.Uint64(b[48:]), sealed: le.Uint64(b[56:]), salt: [encryption.SaltSize]byte(b[64:96]),
 	}
 	switch {
 	case [16]byte(b[8:24]) != id || h.number != number:
 		return idxHeader{}, fault.New(fault.Corruption, op, "belongs to segment %d of journal %x", h.number, b[8:24])
-	case h.summary > maxSummary || h.entries > maxEntries || h.bytes > 2*maxSegmentBytes:
+	case h.summary > maxSummary || h.entries > maxEntries || h.sealed > 2*maxEntries*entrySize || h.bytes > 2*maxSegmentBytes:
 		return idxHeader{}, fault.New(fault.Corruption, op, "sizes make no sense")
 	}
 	return h, nil
 }
 
-func (h *idxHeader) parseSummary(b []byte) (*segment, error) {
+// errOldSidecar counts as damage: what it held is made again from its segment.
+var errOldSidecar = fault.New(fault.Corruption, "journal: index", "of version 1")
+
+func (h *idxHeader) parseSummary(c *encryption.FileCipher, b []byte) (*segment, error) {
 	op := "journal: " + idxName(h.number)
-	if xxh3.Hash(b) != h.summarySum {
+	plain, err := c.Open(nil, b, idxAAD("summary", h.number))
+	if err != nil {
 		return nil, fault.New(fault.Corruption, op, "summary damaged at offset %d", idxHeaderSize)
 	}
 	s := &segment{number: h.number, bytes: int64(h.bytes), baseEpoch: h.baseEpoch, entries: int(h.entries)}
-	if err := json.Unmarshal(b, &s.sum); err != nil {
+	if err := json.Unmarshal(plain, &s.sum); err != nil {
 		return nil, fault.New(fault.Corruption, op, "summary: %w", err)
 	}
 	return s, nil
 }
 
-func (h *idxHeader) parseEntries(b []byte) ([]entry, error) {
-	if len(b) != int(h.entries)*entrySize || xxh3.Hash(b) != h.entriesSum {
-		return nil, fault.New(fault.Corruption, "journal: "+idxName(h.number), "entries damaged at offset %d", idxHeaderSize+h.summary)
+func (h *idxHeader) parseEntries(c *encryption.FileCipher, b []byte) ([]entry, error) {
+	damaged := fault.New(fault.Corruption, "journal: "+idxName(h.number), "entries damaged at offset %d", idxHeaderSize+h.summary)
+	packed, err := c.Open(nil, b, idxAAD("entries", h.number))
+	if err != nil {
+		return nil, damaged
+	}
+	if n, err := s2.DecodedLen(packed); err != nil || n != int(h.entries)*entrySize {
+		return nil, damaged
+	}
+	raw, err := s2.Decode(nil, packed)
+	if err != nil {
+		return nil, damaged
 	}
 	index := make([]entry, h.entries)
 	for i := range index {
-		index[i] = parseEntry(b[i*entrySize:])
+		index[i] = parseEntry(raw[i*entrySize:])
 	}
 	return index, nil
 }
@@ -151,7 +184,11 @@ func (d *directory) readSidecar(number uint64, withEntries bool) (_ *segment, _ 
 		return nil, nil, vfs.Fault("journal: "+idxName(number), err)
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	head := make([]byte, idxHeaderSize)
+	size, err := f.Size()
+	if err != nil {
+		return nil, nil, vfs.Fault("journal: "+idxName(number), err)
+	}
+	head := make([]byte, min(size, idxHeaderSize))
 	if err := vfs.ReadFull(f, head, 0); err != nil {
 		return nil, nil, vfs.Fault("journal: "+idxName(number), err)
 	}
@@ -159,21 +196,25 @@ func (d *directory) readSidecar(number uint64, withEntries bool) (_ *segment, _ 
 	if err != nil {
 		return nil, nil, err
 	}
-	if size, err := f.Size(); err != nil || size != idxHeaderSize+int64(h.summary)+int64(h.entries)*entrySize {
-		return nil, nil, fault.New(fault.Corruption, "journal: "+idxName(number), "%d bytes do not fit its header: %v", size, err)
+	if size != idxHeaderSize+int64(h.summary)+int64(h.sealed) {
+		return nil, nil, fault.New(fault.Corruption, "journal: "+idxName(number), "%d bytes do not fit its header", size)
+	}
+	c, err := d.key.File(h.salt, idxPurpose)
+	if err != nil {
+		return nil, nil, err
 	}
 	b := make([]byte, h.summary)
 	if err := vfs.ReadFull(f, b, idxHeaderSize); err != nil {
 		return nil, nil, vfs.Fault("journal: "+idxName(number), err)
 	}
-	s, err := h.parseSummary(b)
+	s, err := h.parseSummary(c, b)
 	if err != nil || !withEntries {
 		return s, nil, err
 	}
-	b = make([]byte, int(h.entries)*entrySize)
+	b = make([]byte, h.sealed)
 	if err := vfs.ReadFull(f, b, idxHeaderSize+int64(h.summary)); err != nil {
 		return nil, nil, vfs.Fault("journal: "+idxName(number), err)
 	}
-	index, err := h.parseEntries(b)
+	index, err := h.parseEntries(c, b)
 	return s, index, err
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io/fs"
 	"slices"
+	"time"
 
 	"github.com/understudy-dr/understudy/internal/fault"
 	"github.com/understudy-dr/understudy/internal/vfs"
@@ -47,7 +48,7 @@ func (j *Journal) sync() error {
 func (j *Journal) publish() {
 	t := j.tail
 	j.undo = undo{
-		fold: t.fold, bytes: t.bytes, frames: t.frames, index: len(t.index), epochs: len(t.epochs), spans: slices.Clone(t.spans),
+		fold: t.fold, bytes: t.bytes, raw: t.raw, frames: t.frames, index: len(t.index), epochs: len(t.epochs), spans: slices.Clone(t.spans),
 	}
 	v := &tailView{
 		number: t.number, baseEpoch: t.baseEpoch, bytes: t.bytes, frames: t.frames, index: t.index[:len(t.index):len(t.index)], spans: j.undo.spans,
@@ -78,7 +79,7 @@ func (j *Journal) heal() error {
 			return j.unhealed(err)
 		}
 		t, u := j.tail, &j.undo
-		t.fold, t.bytes, t.frames = u.fold, u.bytes, u.frames
+		t.fold, t.bytes, t.raw, t.frames = u.fold, u.bytes, u.raw, u.frames
 		t.index, t.epochs, t.spans = t.index[:u.index:u.index], t.epochs[:u.epochs:u.epochs], slices.Clone(u.spans)
 	}
 	j.failed, j.cut = nil, false
@@ -93,6 +94,10 @@ func (j *Journal) unhealed(err error) error {
 // place sees to it that the tail has room for f: it seals a full segment and begins the next.
 func (j *Journal) place(f *wire.Frame) error {
 	if j.tail != nil && !j.tail.fits(f, j.o.SegmentBytes) {
+		if j.Pressure() == Full {
+			return fault.New(fault.OutOfSpace, "journal: append", "too many segments wait to become layers").
+				WithHint("look for the reason in the log of the replication server; it goes on by itself")
+		}
 		if err := j.seal(); err != nil {
 			return err
 		}
@@ -132,7 +137,7 @@ func (j *Journal) addSealed(s *segment) {
 }
 
 func (d *directory) writeSidecar(s *segment, index []entry) error {
-	b, err := encodeSidecar(d.id, s, index)
+	b, err := encodeSidecar(d, s, index)
 	if err != nil {
 		return err
 	}
@@ -141,7 +146,7 @@ func (d *directory) writeSidecar(s *segment, index []entry) error {
 
 // begin makes the next segment. Its header is durable before any frame is written.
 func (j *Journal) begin() error {
-	number := uint64(len(j.pub.sealed)) + 1
+	number := j.lastSegment() + 1
 	name := j.path(segName(number))
 	f, err := j.fs.Create(name)
 	if errors.Is(err, fs.ErrExist) { // an earlier attempt failed and could not be undone
@@ -152,7 +157,7 @@ func (j *Journal) begin() error {
 	if err != nil {
 		return vfs.Fault("journal: begin "+segName(number), err)
 	}
-	_, err = f.WriteAt(encodeSegHeader(j.id, number), 0)
+	_, err = f.WriteAt(encodeSegHeader(j.id, number, newSalt()), 0)
 	if err == nil {
 		err = f.Sync()
 	}
@@ -162,7 +167,21 @@ func (j *Journal) begin() error {
 	if err != nil {
 		return vfs.Fault("journal: begin "+segName(number), errors.Join(err, f.Close(), j.fs.Remove(name)))
 	}
-	j.file, j.tail = f, newBuilder(number, j.before)
+	s, err := j.asSegment(f, number)
+	if err != nil {
+		return errors.Join(err, f.Close(), j.fs.Remove(name))
+	}
+	j.file, j.tail, j.began = s, newBuilder(s, j.before), time.Now()
 	j.publish()
 	return nil
+}
+
+// lastSegment is the number of the newest sealed segment there ever was.
+func (j *Journal) lastSegment() uint64 {
+	j.mu.RLock()
+	defer j.mu.RUnlock()
+	if n := len(j.pub.sealed); n > 0 {
+		return j.pub.sealed[n-1].number
+	}
+	return j.pub.cat.Flushed
 }

@@ -2,18 +2,22 @@ package journal
 
 import (
 	"context"
+	"fmt"
 	"sort"
 	"sync/atomic"
 
 	"github.com/understudy-dr/understudy/internal/fault"
+	"github.com/understudy-dr/understudy/internal/journal/layer"
 	"github.com/understudy-dr/understudy/internal/wire"
 )
 
-// View is the state of all disks at one Point. It is safe for concurrent use.
+// View is the state of all disks at one Point. It is safe for concurrent use. The files it reads stay until it is closed.
 type View struct {
 	j      *Journal
 	point  Point
-	maps   map[uint16][]piece
+	files  published
+	maps   map[uint16][]piece // of what is not in layers yet
+	parent *View              // of a branch
 	closed atomic.Bool
 }
 
@@ -23,59 +27,70 @@ type Extent struct {
 	Hole           bool
 }
 
-// View is the disks at p, immutable from then on. It costs memory for every live extent, see Memory.
-func (j *Journal) View(ctx context.Context, p Point) (*View, error) {
+// View is the disks at p, immutable from then on. It costs memory for what is not flushed to layers yet, see Memory, and
+// must be closed.
+func (j *Journal) View(ctx context.Context, p Point) (_ *View, err error) {
 	if err := j.isClosed(); err != nil {
 		return nil, err
 	}
-	snap := j.snapshot()
-	if err := j.checkPoint(&snap, p); err != nil {
-		return nil, err
-	}
-	mergers := map[uint16]*merger{}
-	for index := range j.disks {
-		mergers[index] = &merger{}
-	}
-	for _, s := range snap.sealed {
-		if err := ctx.Err(); err != nil {
-			return nil, fault.New(fault.Transient, "journal: view", "%w", err)
-		}
-		index, err := j.entries(snap.sealed, s)
+	v := &View{j: j, point: p, files: j.hold()}
+	defer func() {
 		if err != nil {
+			j.release(&v.files)
+		}
+	}()
+	if !j.isBranchPoint(p) {
+		if err := j.checkPoint(ctx, &v.files, p); err != nil {
 			return nil, err
 		}
-		addEntries(mergers, index, s.number, s.baseEpoch, p)
 	}
-	if t := snap.tail; t != nil {
-		addEntries(mergers, t.index, t.number, t.baseEpoch, p)
+	if v.maps, err = j.mapUnflushed(ctx, &v.files, p); err != nil {
+		return nil, err
 	}
-	v := &View{j: j, point: p, maps: make(map[uint16][]piece, len(mergers))}
-	for disk, m := range mergers {
-		v.maps[disk] = m.finish()
+	if j.parent != nil {
+		if v.parent, err = j.parent.View(ctx, j.meta.Parent.Point); err != nil {
+			return nil, fault.Wrap("journal: parent", err)
+		}
 	}
 	return v, nil
 }
 
-func (j *Journal) checkPoint(snap *published, p Point) error {
-	for e := range snap.fold.epochs {
-		if e.Number == p.Epoch && e.recoverable() && p.Position >= e.From && p.Position <= e.to() {
-			_, err := j.checkIn(snap, e, p.Position)
-			return err
-		}
+// mapUnflushed finds what the segments that are not in layers say at p.
+func (j *Journal) mapUnflushed(ctx context.Context, files *published, p Point) (map[uint16][]piece, error) {
+	mappers := map[uint16]*mapper{}
+	for index := range j.disks {
+		mappers[index] = &mapper{}
 	}
-	return fault.New(fault.NotFound, "journal: view", "position %d of epoch %d is not recoverable", p.Position, p.Epoch)
+	for _, s := range files.sealed {
+		if err := ctx.Err(); err != nil {
+			return nil, fault.New(fault.Transient, "journal: view", "%w", err)
+		}
+		index, err := j.entries(files, s)
+		if err != nil {
+			return nil, err
+		}
+		addEntries(mappers, index, s.number, s.baseEpoch, p)
+	}
+	if t := files.tail; t != nil {
+		addEntries(mappers, t.index, t.number, t.baseEpoch, p)
+	}
+	maps := make(map[uint16][]piece, len(mappers))
+	for disk, m := range mappers {
+		maps[disk] = m.finish()
+	}
+	return maps, nil
 }
 
 // addEntries leaves out later epochs whatever their positions: a baseline lies at the position where the epoch before
 // it ended.
-func addEntries(mergers map[uint16]*merger, index []entry, number, baseEpoch uint64, p Point) {
+func addEntries(mappers map[uint16]*mapper, index []entry, number, baseEpoch uint64, p Point) {
 	for i := range index {
 		e := &index[i]
 		if baseEpoch+uint64(e.epoch) > p.Epoch {
 			return // epochs only grow
 		}
-		if m := mergers[e.disk]; m != nil && e.pos <= p.Position {
-			m.add(e, number)
+		if m := mappers[e.disk]; m != nil && e.version(baseEpoch).Compare(p.version()) <= 0 {
+			m.add(e, number, baseEpoch)
 		}
 	}
 }
@@ -90,112 +105,332 @@ func (v *View) Disks() []wire.Disk { return v.j.meta.Disks }
 func (v *View) Memory() int64 {
 	n := int64(0)
 	for _, m := range v.maps {
-		n += int64(cap(m)) * 40
+		n += int64(cap(m)) * 48
+	}
+	if v.parent != nil {
+		n += v.parent.Memory()
 	}
 	return n
 }
 
-// Close lets go of the View.
+// Close lets go of the View and the files it held. It is idempotent.
 func (v *View) Close() error {
-	v.closed.Store(true)
+	if v.closed.Swap(true) {
+		return nil
+	}
+	v.j.release(&v.files)
+	if v.parent != nil {
+		return v.parent.Close()
+	}
 	return nil
 }
 
-func (v *View) check(disk uint16, off, length int64) ([]piece, error) {
+func (v *View) check(disk uint16, off, length int64) error {
 	if v.closed.Load() {
-		return nil, fault.New(fault.Conflict, "journal: view", "closed")
+		return fault.New(fault.Conflict, "journal: view", "closed")
 	}
 	if err := v.j.isClosed(); err != nil {
-		return nil, err
+		return err
 	}
 	d, ok := v.j.disks[disk]
 	if !ok {
-		return nil, fault.New(fault.NotFound, "journal: view", "disk %d is unknown", disk)
+		return fault.New(fault.NotFound, "journal: view", "disk %d is unknown", disk)
 	}
 	if off < 0 || length < 0 || uint64(off) > d.Bytes || uint64(length) > d.Bytes-uint64(off) {
-		return nil, fault.New(fault.Invalid, "journal: view", "range %d+%d is outside disk %d of %d bytes", off, length, disk, d.Bytes)
-	}
-	return v.maps[disk], nil
-}
-
-// from is the pieces that end after off.
-func from(m []piece, off int64) []piece {
-	return m[sort.Search(len(m), func(i int) bool { return int64(m[i].end())*wire.SectorSize > off }):]
-}
-
-// ReadAt fills p from off of a disk, or fails: damage is a Corruption that names segment, offset, disk and range.
-func (v *View) ReadAt(disk uint16, p []byte, off int64) error {
-	m, err := v.check(disk, off, int64(len(p)))
-	if err != nil {
-		return err
-	}
-	clear(p)
-	end := off + int64(len(p))
-	for _, x := range from(m, off) {
-		start := int64(x.start) * wire.SectorSize
-		if start >= end {
-			return nil
-		}
-		lo, hi := max(off, start), min(end, int64(x.end())*wire.SectorSize)
-		if err := v.readPiece(disk, x, p[lo-off:hi-off], lo); err != nil {
-			return err
-		}
+		return fault.New(fault.Invalid, "journal: view", "range %d+%d is outside disk %d of %d bytes", off, length, disk, d.Bytes)
 	}
 	return nil
 }
 
-func (v *View) readPiece(disk uint16, x piece, p []byte, off int64) error {
-	data, err := v.pieceData(disk, x, off, int64(len(p)))
+// fragment is a run of sectors and the one place that its content comes from.
+type fragment struct {
+	start, sectors uint64
+	version        layer.Version
+	kind           layer.Kind
+	layer          *layer.Reader // of found; nil when it comes from a segment
+	ref            *layerRef     // of layer
+	found          layer.Piece
+	piece          piece
+}
+
+func (f fragment) begin() uint64     { return f.start }
+func (f fragment) end() uint64       { return f.start + f.sectors }
+func (f fragment) at() layer.Version { return f.version }
+
+func (f fragment) from(sector uint64) fragment {
+	f.sectors, f.start = f.end()-sector, sector
+	return f
+}
+
+func (f fragment) to(sector uint64) fragment {
+	f.sectors = sector - f.start
+	return f
+}
+
+// fragments finds what the journal itself says of [start, end) of a disk, in order. What is missing is the parent's, or
+// zeroes.
+func (v *View) fragments(ctx context.Context, disk uint16, start, end uint64) ([]fragment, error) {
+	list := v.mapped(disk, start, end)
+	runs := v.files.cat.Runs
+	for i := len(runs) - 1; i >= 0; i-- {
+		layers := runs[i].overlapping(disk, start, end)
+		var older []fragment
+		for k := range layers {
+			ref := &layers[k]
+			if ref.Info.Oldest.Compare(v.point.version()) > 0 || settled(list, start, end, ref.Info.Newest) {
+				continue
+			}
+			found, err := v.lookup(ctx, ref, disk, start, end)
+			if err != nil {
+				return nil, err
+			}
+			older = append(older, found...)
+		}
+		list = overlay(older, list)
+	}
+	return list, nil
+}
+
+// mapped is what the unflushed segments say.
+func (v *View) mapped(disk uint16, start, end uint64) []fragment {
+	m := v.maps[disk]
+	var list []fragment
+	for _, p := range m[sort.Search(len(m), func(i int) bool { return m[i].end() > start }):] {
+		if p.start >= end {
+			break
+		}
+		f := fragment{start: p.start, sectors: uint64(p.sectors), version: p.version, kind: layer.Data, piece: p}
+		if p.kind != wire.KindData {
+			f.kind = layer.Zero
+		}
+		if f.start < start {
+			f = f.from(start)
+		}
+		if f.end() > end {
+			f = f.to(end)
+		}
+		list = append(list, f)
+	}
+	return list
+}
+
+// settled tells whether nothing at or below a version can show through a list any more.
+func settled(list []fragment, start, end uint64, newest layer.Version) bool {
+	for i := range list {
+		if list[i].start != start || list[i].version.Compare(newest) < 0 {
+			return false
+		}
+		start = list[i].end()
+	}
+	return start == end
+}
+
+func (v *View) lookup(ctx context.Context, ref *layerRef, disk uint16, start, end uint64) ([]fragment, error) {
+	if k := (layer.Key{Disk: disk, Sector: start}); ref.From.Compare(k) > 0 {
+		start = ref.From.Sector
+	}
+	if k := (layer.Key{Disk: disk, Sector: end}); ref.To.Compare(k) < 0 {
+		end = ref.To.Sector
+	}
+	r, err := v.j.layer(ctx, ref)
 	if err != nil {
-		return fault.New(fault.KindOf(err), "journal: "+segName(uint64(x.segment)), "frame at offset %d, disk %d, bytes %d to %d: %w",
-			x.frame, disk, off, off+int64(len(p)), err)
+		return nil, err
+	}
+	var list []fragment
+	err = r.Lookup(ctx, disk, start, end-start, v.point.version(), func(p layer.Piece) error {
+		list = append(list, fragment{start: p.Sector, sectors: p.Sectors, version: p.Version, kind: p.Kind, layer: r, ref: ref, found: p})
+		return nil
+	})
+	if err != nil {
+		return nil, fault.Wrap("journal: "+ref.Name, err)
+	}
+	return list, nil
+}
+
+// overlapping is the layers of a run that say something of [start, end) of a disk.
+func (r *run) overlapping(disk uint16, start, end uint64) []layerRef {
+	from, to := layer.Key{Disk: disk, Sector: start}, layer.Key{Disk: disk, Sector: end}
+	first := sort.Search(len(r.Layers), func(i int) bool { return r.Layers[i].To.Compare(from) > 0 })
+	last := first
+	for last < len(r.Layers) && r.Layers[last].From.Compare(to) < 0 {
+		last++
+	}
+	return r.Layers[first:last]
+}
+
+// window is how many bytes of a disk are looked up at once.
+const window = 4 << 20
+
+// ReadAt fills p from off of a disk, or fails: damage is a Corruption that names file, disk and range.
+func (v *View) ReadAt(ctx context.Context, disk uint16, p []byte, off int64) error {
+	if err := v.check(disk, off, int64(len(p))); err != nil {
+		return err
+	}
+	if head, size := off%wire.SectorSize, int64(len(p)); head != 0 || size%wire.SectorSize != 0 {
+		whole := make([]byte, (head+size+wire.SectorSize-1)/wire.SectorSize*wire.SectorSize)
+		if err := v.readSectors(ctx, disk, whole, off-head); err != nil {
+			return err
+		}
+		copy(p, whole[head:])
+		return nil
+	}
+	return v.readSectors(ctx, disk, p, off)
+}
+
+func (v *View) readSectors(ctx context.Context, disk uint16, p []byte, off int64) error {
+	for len(p) > 0 {
+		n := min(len(p), window)
+		if err := v.readWindow(ctx, disk, p[:n], uint64(off)/wire.SectorSize); err != nil {
+			return err
+		}
+		p, off = p[n:], off+int64(n)
+	}
+	return nil
+}
+
+func (v *View) readWindow(ctx context.Context, disk uint16, p []byte, start uint64) error {
+	list, err := v.fragments(ctx, disk, start, start+uint64(len(p))/wire.SectorSize)
+	if err != nil {
+		return err
+	}
+	at := start
+	for i := range list {
+		f := &list[i]
+		if err := v.readGap(ctx, disk, p[(at-start)*wire.SectorSize:(f.start-start)*wire.SectorSize], at); err != nil {
+			return err
+		}
+		at = f.end()
+		if err := v.readFragment(ctx, disk, f, p[(f.start-start)*wire.SectorSize:(at-start)*wire.SectorSize]); err != nil {
+			return err
+		}
+	}
+	return v.readGap(ctx, disk, p[(at-start)*wire.SectorSize:], at)
+}
+
+// readGap fills what the journal says nothing of.
+func (v *View) readGap(ctx context.Context, disk uint16, p []byte, sector uint64) error {
+	if len(p) == 0 {
+		return nil
+	}
+	if v.parent != nil {
+		return v.parent.readSectors(ctx, disk, p, int64(sector)*wire.SectorSize)
+	}
+	clear(p)
+	return nil
+}
+
+func (v *View) readFragment(ctx context.Context, disk uint16, f *fragment, p []byte) error {
+	var err error
+	switch {
+	case f.kind == layer.Zero:
+		clear(p)
+		return nil
+	case f.kind == layer.Lost:
+		err = fault.New(fault.Corruption, "journal: read", "was damaged on the replication server and is lost").
+			WithHint("choose another point; newer ones are whole once the source server has sent this range again")
+	case f.layer != nil:
+		err = f.layer.Read(ctx, f.found.Clip(f.start, f.sectors), p)
+	default:
+		err = v.readPiece(disk, f, p)
+	}
+	if err == nil {
+		return nil
+	}
+	if fault.Is(err, fault.Corruption) {
+		v.j.noteDamage(f, disk)
+	}
+	return fault.New(fault.KindOf(err), "journal: "+f.place(), "%sdisk %d, bytes %d to %d, as written at position %d: %w",
+		f.offset(), disk, f.start*wire.SectorSize, f.end()*wire.SectorSize, f.version.Position, err)
+}
+
+// place names the file that a fragment comes from.
+func (f *fragment) place() string {
+	if f.layer != nil {
+		return f.ref.Name
+	}
+	return segName(uint64(f.piece.segment))
+}
+
+// offset tells where in a segment.
+func (f *fragment) offset() string {
+	if f.layer != nil {
+		return ""
+	}
+	return fmt.Sprintf("frame at offset %d, ", f.piece.frame)
+}
+
+func (v *View) readPiece(disk uint16, f *fragment, p []byte) error {
+	x := f.piece.from(f.start)
+	r, err := v.j.frames.get(frameKey{x.segment, x.frame})
+	if err != nil {
+		return err
+	}
+	data, err := r.at(disk, f.start, int64(x.raw)*wire.SectorSize, int64(len(p)))
+	if err != nil {
+		return err
 	}
 	copy(p, data)
 	return nil
 }
 
-func (v *View) pieceData(disk uint16, x piece, off, n int64) ([]byte, error) {
-	f, err := v.j.frames.get(frameKey{x.segment, x.frame})
-	if err != nil {
+// Extents covers [off, off+length) of a disk without gaps, in order, neighbours differing in kind.
+func (v *View) Extents(ctx context.Context, disk uint16, off, length int64) ([]Extent, error) {
+	if err := v.check(disk, off, length); err != nil {
 		return nil, err
 	}
-	in := off - int64(x.start)*wire.SectorSize
-	head := in % wire.SectorSize // the table speaks of whole sectors
-	data, err := f.at(disk, uint64(off)/wire.SectorSize, int64(x.raw)*wire.SectorSize+in-head, head+n)
-	if err != nil {
-		return nil, err
+	l := extentList{at: off}
+	for limit := off + length; l.at < limit; {
+		to := min(limit, (l.at/extentWindow+1)*extentWindow)
+		if err := v.extents(ctx, &l, disk, to); err != nil {
+			return nil, err
+		}
 	}
-	return data[head:], nil
+	return l.list, nil
 }
 
-// Extents covers [off, off+length) of a disk without gaps, in order, neighbours differing in kind.
-func (v *View) Extents(disk uint16, off, length int64) ([]Extent, error) {
-	m, err := v.check(disk, off, length)
+const extentWindow = 256 << 20
+
+func (v *View) extents(ctx context.Context, l *extentList, disk uint16, limit int64) error {
+	start, end := uint64(l.at)/wire.SectorSize, uint64(limit+wire.SectorSize-1)/wire.SectorSize
+	list, err := v.fragments(ctx, disk, start, end)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	var list []Extent
-	add := func(to int64, hole bool) {
-		if n := len(list); n > 0 && list[n-1].Hole == hole {
-			list[n-1].Length += to - off
-		} else if to > off {
-			list = append(list, Extent{Offset: off, Length: to - off, Hole: hole})
+	for i := range list {
+		f := &list[i]
+		if err := v.gapExtents(ctx, l, disk, min(limit, int64(f.start)*wire.SectorSize)); err != nil {
+			return err
 		}
-		off = to
+		l.add(min(limit, int64(f.end())*wire.SectorSize), f.kind == layer.Zero)
 	}
-	end := off + length
-	for _, x := range from(m, off) {
-		start := int64(x.start) * wire.SectorSize
-		if start >= end {
-			break
-		}
-		if start > off {
-			add(start, true)
-		}
-		add(min(end, int64(x.end())*wire.SectorSize), false)
+	return v.gapExtents(ctx, l, disk, limit)
+}
+
+func (v *View) gapExtents(ctx context.Context, l *extentList, disk uint16, to int64) error {
+	switch {
+	case l.at >= to:
+		return nil
+	case v.parent == nil:
+		l.add(to, true)
+		return nil
 	}
-	if off < end {
-		add(end, true)
+	return v.parent.extents(ctx, l, disk, to)
+}
+
+// extentList joins neighbours of one kind.
+type extentList struct {
+	at   int64
+	list []Extent
+}
+
+func (l *extentList) add(to int64, hole bool) {
+	if to <= l.at {
+		return
 	}
-	return list, nil
+	if n := len(l.list); n > 0 && l.list[n-1].Hole == hole {
+		l.list[n-1].Length += to - l.at
+	} else {
+		l.list = append(l.list, Extent{Offset: l.at, Length: to - l.at, Hole: hole})
+	}
+	l.at = to
 }

@@ -43,7 +43,7 @@ func (v *Volume) ReadAt(ctx context.Context, p []byte, off int64) error {
 	if err := v.usable(ctx); err != nil {
 		return err
 	}
-	return v.s.view.ReadAt(v.disk, p, off)
+	return v.s.view.ReadAt(ctx, v.disk, p, off)
 }
 
 // Extents covers [off, off+length) without gaps, in order, neighbours differing in kind.
@@ -51,7 +51,7 @@ func (v *Volume) Extents(ctx context.Context, off, length int64) ([]Extent, erro
 	if err := v.usable(ctx); err != nil {
 		return nil, err
 	}
-	return v.s.view.Extents(v.disk, off, length)
+	return v.s.view.Extents(ctx, v.disk, off, length)
 }
 
 func (v *Volume) usable(ctx context.Context) error {

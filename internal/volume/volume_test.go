@@ -5,11 +5,13 @@ import (
 	"context"
 	"log/slog"
 	"sync"
+	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/understudy-dr/understudy/internal/encryption"
 	"github.com/understudy-dr/understudy/internal/fault"
 	"github.com/understudy-dr/understudy/internal/journal"
 	"github.com/understudy-dr/understudy/internal/vfs/vfstest"
@@ -20,7 +22,9 @@ var disks = []wire.Disk{{Index: 2, Device: "/dev/sda", Bytes: 1 << 20}}
 
 // newJournal holds one write of 4 KiB at each of the positions 101 to 100+n, filled with the number of the write.
 func newJournal(t *testing.T, n int) *journal.Journal {
-	j, err := journal.Create(vfstest.New(), "/j", disks, journal.Options{Log: slog.New(slog.DiscardHandler)})
+	keys, err := encryption.OpenKeyFile(filepath.Join(t.TempDir(), "keys"))
+	require.NoError(t, err)
+	j, err := journal.Create(t.Context(), vfstest.New(), "/j", disks, journal.Options{Keys: keys, Log: slog.New(slog.DiscardHandler)})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, j.Close()) })
 	open, err := wire.Message(wire.TypeEpochOpen, 1, 100, 100, 1, wire.EpochOpen{Capture: "c", Disks: disks})

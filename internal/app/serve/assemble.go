@@ -17,11 +17,14 @@ import (
 	"github.com/understudy-dr/understudy/internal/awsapi/mgnapi"
 	"github.com/understudy-dr/understudy/internal/control/access"
 	"github.com/understudy-dr/understudy/internal/control/accounts"
+	"github.com/understudy-dr/understudy/internal/control/events"
 	"github.com/understudy-dr/understudy/internal/control/launchconfig"
 	"github.com/understudy-dr/understudy/internal/control/points"
 	"github.com/understudy-dr/understudy/internal/control/replication"
 	"github.com/understudy-dr/understudy/internal/control/servers"
 	"github.com/understudy-dr/understudy/internal/control/templates"
+	"github.com/understudy-dr/understudy/internal/encryption"
+	"github.com/understudy-dr/understudy/internal/journal"
 	"github.com/understudy-dr/understudy/internal/operatorapi"
 	"github.com/understudy-dr/understudy/internal/operatorapi/schema"
 	"github.com/understudy-dr/understudy/internal/pki"
@@ -39,7 +42,8 @@ type server struct {
 	credentials string // the administrator's credentials file
 	tls         *tls.Config
 	authority   *pki.Authority
-	store       state.Store
+	store       *events.Recorder
+	webhooks    *events.Webhooks
 	keys        *access.Keys
 	accounts    *accounts.Accounts
 	servers     *servers.Servers
@@ -70,16 +74,23 @@ func assemble(ctx context.Context, c Config) (_ *server, err error) {
 	if s.store, err = openState(ctx, c); err != nil {
 		return nil, err
 	}
+	if s.webhooks, err = events.OpenWebhooks(s.store, filepath.Join(c.DataDir, "keys")); err != nil {
+		return nil, err
+	}
 	if s.keys, err = access.Open(s.store, filepath.Join(c.DataDir, "keys")); err != nil {
 		return nil, err
 	}
 	if err := s.keys.EnsureAdministrator(ctx, c.AccountID, s.credentials); err != nil {
 		return nil, err
 	}
+	wrapping, err := encryption.OpenKeyFile(filepath.Join(c.DataDir, "wrapping-keys.json"))
+	if err != nil {
+		return nil, err
+	}
 	agents := s.authority.AgentsTLS(certificate)
 	agents.NextProtos = []string{wire.ALPN}
 	s.sink, err = sink.New(sink.Config{Dir: filepath.Join(c.DataDir, "journals"), Listen: c.DataListen, Advertise: c.Advertise, TLS: agents, Roots: s.authority.Pool(),
-		Identify: identify, Log: c.Log})
+		Identify: identify, Journal: journal.Options{Keys: wrapping}, Log: c.Log})
 	if err != nil {
 		return nil, err
 	}
@@ -88,17 +99,22 @@ func assemble(ctx context.Context, c Config) (_ *server, err error) {
 	s.engine = replication.New(s.store, replica{s.sink}, c.Log)
 	s.points = points.New(s.store, s.engine, s.engine.PointMade, c.Log)
 	s.servers.OnAdd(launchconfig.NewDRSServers(s.store).Added)
+	s.servers.OnAdd(launchconfig.NewMGNServers(s.store).Added)
 	return s, nil
 }
 
-// openState opens the records where this installation keeps them.
-func openState(ctx context.Context, c Config) (state.Store, error) {
+// openState opens the records where this installation keeps them. Their changes leave events behind.
+func openState(ctx context.Context, c Config) (*events.Recorder, error) {
 	where, err := location.Find(c.DataDir, c.StateURL)
 	if err != nil {
 		return nil, err
 	}
 	c.Log.Info("records", "state", where.String())
-	return where.Open(ctx)
+	store, err := where.Open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return events.NewRecorder(store, c.Region), nil
 }
 
 // identify says which source server an agent's certificate belongs to.
@@ -110,7 +126,8 @@ func identify(c *tls.ConnectionState) (string, error) {
 // handler is the control port: agents' handshakes by path, everything that is signed by its signature's scope.
 func (s *server) handler(ctx context.Context) http.Handler {
 	log := s.cfg.Log
-	s.operator = operatorapi.New(ctx, operatorapi.Config{Servers: s.servers, Points: s.points, Volumes: s.volumes, Journals: s.sink.Journal, Log: log})
+	s.operator = operatorapi.New(ctx, operatorapi.Config{Servers: s.servers, Points: s.points, Volumes: s.volumes, Journals: s.sink.Journal,
+		Events: s.store, Webhooks: s.webhooks, Log: log})
 	agentPath, agents := agentapi.New(agentapi.Config{Account: callerAccount, Region: s.cfg.Region, Servers: s.servers, Replication: s.engine,
 		Authority: s.authority, Log: log})
 
@@ -119,8 +136,7 @@ func (s *server) handler(ctx context.Context) http.Handler {
 	own.Handle(agentPath, agents)
 	signed := awsapi.New(awsapi.Config{Region: s.cfg.Region, Access: s.keys, Accounts: s.accounts, Log: log})
 	signed.Serve(drs.New(drsapi.New(s.drs())))
-	signed.Serve(mgn.New(mgnapi.New(mgnapi.Domain{Servers: s.servers, Replication: s.engine, Templates: s.templates,
-		Accounts: s.accounts, Region: s.cfg.Region})))
+	signed.Serve(mgn.New(mgnapi.New(s.mgn())))
 	signed.Mount(schema.Service, own)
 
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -44,7 +44,7 @@ type restart struct {
 	off        uint32 // of its first entry
 	raw        uint32
 	count      uint8
-	more, same bool
+	more       bool
 }
 
 const restartEntries = 16
@@ -77,7 +77,7 @@ func (ix *indexBlock) dataEnd() int64 {
 }
 
 func (ix *indexBlock) at(r *restart) cursor {
-	return cursor{ix: ix, off: int(r.off), raw: r.raw, left: int(r.count), start: r.start, end: r.end, more: r.more, same: r.same, first: true}
+	return cursor{ix: ix, off: int(r.off), raw: r.raw, left: int(r.count), start: r.start, end: r.end, more: r.more, first: true}
 }
 
 // newest is the version of the first entry of a restart's record.
@@ -195,7 +195,7 @@ func (p *indexParser) records(t *topEntry, nb neighbours) bool {
 		}
 		if entries >= restartEntries {
 			p.ix.restarts = append(p.ix.restarts, restart{start: c.start, end: c.end, off: uint32(p.off), raw: c.raw,
-				count: uint8(c.left), more: c.more, same: c.same})
+				count: uint8(c.left), more: c.more})
 			entries = 0
 		}
 		entries += c.left
@@ -218,7 +218,8 @@ func (p *indexParser) head(c *cursor) bool {
 		return false
 	}
 	if !c.same {
-		start, sectors := c.end, uint64(0)
+		var sectors uint64
+		start := c.end
 		if flags&recNoGap == 0 {
 			gap := p.uvarint()
 			if gap > maxSector {

@@ -10,7 +10,6 @@ type indexWriter struct {
 	data    *dataWriter
 	rec     recordWriter
 	now     topEntry // of the block that is being made
-	chained bool     // its last record goes on
 	raw     []byte
 	packed  []byte
 	top     []topEntry

@@ -12,6 +12,7 @@ type pending struct {
 	sector  uint64
 	sectors uint64 // 0: there is none
 	entries []pendingEntry
+	part    Entry // being loaded; here because it would be allocated for each elsewhere
 }
 
 type pendingEntry struct {
@@ -32,8 +33,8 @@ func (p *pending) load(ctx context.Context, s *Span, sector, sectors uint64) err
 	}
 	p.entries = p.entries[:len(s.Entries)]
 	for i := range s.Entries {
-		e := s.Entries[i].cut(sector, sectors)
-		if err := p.entries[i].load(ctx, &e, cells(sector, min(sectors, widestSpan)) == 1); err != nil {
+		p.part = s.Entries[i].cut(sector, sectors)
+		if err := p.entries[i].load(ctx, &p.part, cells(sector, min(sectors, widestSpan)) == 1); err != nil {
 			p.sectors = 0
 			return err
 		}

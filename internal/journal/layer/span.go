@@ -119,9 +119,6 @@ func (e *Entry) cut(sector, sectors uint64) Entry {
 	return c
 }
 
-// lose makes the entry a lost one that remembers its sums.
-func (e *Entry) lose() { e.Kind, e.from = Lost, nil }
-
 // lostEntry is one of which nothing else is known.
 func lostEntry(disk uint16, sector, sectors uint64, v Version, open bool) Entry {
 	return Entry{Version: v, Kind: Lost, open: open, disk: disk, sector: sector, length: sectors, at: extent{sector: sector, sectors: sectors}}

@@ -230,9 +230,9 @@ func (w *Writer) deep(ctx context.Context, s *Span, sector, sectors uint64) erro
 		n := min(maxRecord, len(s.Entries)-i)
 		record := w.one[:n]
 		for k := range record {
-			e := s.Entries[i+k].cut(sector, sectors)
+			w.stage.part = s.Entries[i+k].cut(sector, sectors)
 			record[k].data = w.cell
-			if err := record[k].load(ctx, &e, true); err != nil {
+			if err := record[k].load(ctx, &w.stage.part, true); err != nil {
 				return err
 			}
 			if err := w.content(s.Disk, sector, sectors, &record[k]); err != nil {

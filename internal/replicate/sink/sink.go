@@ -14,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/understudy-dr/understudy/internal/blob"
 	"github.com/understudy-dr/understudy/internal/fault"
 	"github.com/understudy-dr/understudy/internal/journal"
 	"github.com/understudy-dr/understudy/internal/vfs"
@@ -32,13 +33,18 @@ type Config struct {
 	Identify func(*tls.ConnectionState) (serverID string, err error)
 
 	ReserveBytes int64         // refuse frames before less than this is free; default 64 MiB
+	SlowBytes    int64         // acknowledge more slowly when less than this is free; default 16 times the reserve
 	IdleTimeout  time.Duration // end a connection that is silent for so long; default 60 s
 	Journal      journal.Options
-	Log          *slog.Logger // default slog.Default
+	Blobs        blob.Store // object storage for layers; nil keeps them in the staging area
+	Maintenance  Maintenance
+	Synced       func(time.Duration) // is told what each sync of ingest took; nil tells nobody
+	Log          *slog.Logger        // default slog.Default
 }
 
 const (
 	defaultReserve   = 64 << 20
+	defaultSlow      = 16 // times the reserve
 	defaultIdle      = 60 * time.Second
 	handshakeTimeout = 10 * time.Second
 	lingerTimeout    = 2 * time.Second
@@ -50,6 +56,10 @@ type Server struct {
 	tls *tls.Config
 	fs  vfs.FS
 	log *slog.Logger
+
+	care     *caretaker
+	waits    waits
+	upkeepOf func(*journal.Journal) upkeep
 
 	mu       sync.Mutex
 	listener net.Listener
@@ -79,12 +89,49 @@ func New(c Config) (*Server, error) {
 	if c.ReserveBytes <= 0 {
 		c.ReserveBytes = defaultReserve
 	}
+	if c.SlowBytes <= 0 {
+		c.SlowBytes = defaultSlow * c.ReserveBytes
+	}
+	if c.Synced == nil {
+		c.Synced = func(time.Duration) {}
+	}
 	if c.IdleTimeout <= 0 {
 		c.IdleTimeout = defaultIdle
 	}
 	t := c.TLS.Clone()
 	t.MinVersion, t.ClientAuth, t.NextProtos = tls.VersionTLS13, tls.RequireAndVerifyClientCert, []string{wire.ALPN}
-	return &Server{c: c, tls: t, fs: c.FS, log: c.Log, launched: make(chan struct{}), replicas: map[string]*replica{}}, nil
+	s := &Server{
+		c: c, tls: t, fs: c.FS, log: c.Log, launched: make(chan struct{}), replicas: map[string]*replica{},
+		care: newCaretaker(c.Maintenance, c.Log), waits: defaultWaits, upkeepOf: func(j *journal.Journal) upkeep { return j },
+	}
+	s.care.wards, s.care.urgent, s.care.repair, s.care.rested = s.wards, s.short, s.ask, s.relieve
+	return s, nil
+}
+
+// wards are the journals that are attached.
+func (s *Server) wards() (all []*ward) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, r := range s.replicas {
+		if w, _ := r.inCare(); w != nil {
+			all = append(all, w)
+		}
+	}
+	return all
+}
+
+// ask has damaged content read again by its source.
+func (s *Server) ask(w *ward, lost []journal.Damage) error {
+	var ranges []Range
+	for _, d := range lost {
+		if d.Sectors > 0 { // else a file of which not even that can be told
+			ranges = append(ranges, Range{Disk: d.Disk, Sector: d.Sector, Sectors: d.Sectors})
+		}
+	}
+	if len(ranges) == 0 {
+		return nil
+	}
+	return s.Repair(w.id, ranges)
 }
 
 // replica finds or makes the record of a source server. The name becomes a directory, so it must look like one.

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/understudy-dr/understudy/internal/blob"
 	"github.com/understudy-dr/understudy/internal/fault"
 	"github.com/understudy-dr/understudy/internal/journal"
 	"github.com/understudy-dr/understudy/internal/vfs"
@@ -49,6 +50,8 @@ type replica struct {
 	sessions uint64
 	requests []*request    // damaged content that an agent is asked for
 	seen     ReplicaStatus // the fields that the journal does not know
+	ward     *ward         // j in the caretaker's hands
+	quota    int64         // of what j may store; 0 is no limit
 }
 
 // Admit lets a source server connect. It is idempotent.
@@ -97,7 +100,7 @@ func (r *replica) disconnect(cause error) {
 const minRoom = 1 << 30
 
 // CreateStaging makes its journal, if there is room. An existing one of the same disks is reused; others are a Conflict.
-func (s *Server) CreateStaging(_ context.Context, serverID string, disks []StagingDisk) (reused bool, err error) {
+func (s *Server) CreateStaging(ctx context.Context, serverID string, disks []StagingDisk) (reused bool, err error) {
 	r, err := s.replica(serverID)
 	if err != nil {
 		return false, err
@@ -110,7 +113,7 @@ func (s *Server) CreateStaging(_ context.Context, serverID string, disks []Stagi
 	}
 	r.op.Lock()
 	defer r.op.Unlock()
-	reused, err = s.reuse(r, list)
+	reused, err = s.reuse(ctx, r, list)
 	if reused || err != nil {
 		return reused, err
 	}
@@ -120,7 +123,7 @@ func (s *Server) CreateStaging(_ context.Context, serverID string, disks []Stagi
 	if err := s.room(int64(min(total, minRoom))); err != nil {
 		return false, err
 	}
-	j, err := journal.Create(s.fs, s.dir(serverID), list, s.c.Journal)
+	j, err := journal.Create(ctx, s.fs, s.dir(serverID), list, s.journalOptions(serverID))
 	if err != nil {
 		return false, err
 	}
@@ -128,11 +131,11 @@ func (s *Server) CreateStaging(_ context.Context, serverID string, disks []Stagi
 }
 
 // reuse looks for a journal of the same disks.
-func (s *Server) reuse(r *replica, disks []wire.Disk) (bool, error) {
+func (s *Server) reuse(ctx context.Context, r *replica, disks []wire.Disk) (bool, error) {
 	if j := r.journal(); j != nil {
 		return true, match(j, disks)
 	}
-	j, err := s.open(r.id)
+	j, err := s.open(ctx, r.id)
 	if fault.Is(err, fault.NotFound) {
 		return false, nil
 	}
@@ -143,8 +146,16 @@ func (s *Server) reuse(r *replica, disks []wire.Disk) (bool, error) {
 	return err == nil, err
 }
 
-func (s *Server) open(serverID string) (*journal.Journal, error) {
-	j, err := journal.Open(s.fs, s.dir(serverID), s.c.Journal)
+func (s *Server) open(ctx context.Context, serverID string) (*journal.Journal, error) {
+	o := s.journalOptions(serverID)
+	j, err := journal.Open(ctx, s.fs, s.dir(serverID), o)
+	if o.Remote && fault.Is(err, fault.NotFound) { // this server lost its disk, or the journal was another's
+		if lost := journal.Restore(ctx, s.fs, s.dir(serverID), o); lost != nil {
+			return nil, lost
+		}
+		s.log.Warn("sink: journal restored from object storage; what had not reached it will be sent again", "server", serverID)
+		j, err = journal.Open(ctx, s.fs, s.dir(serverID), o)
+	}
 	if fault.Is(err, fault.Corruption) && fault.HintOf(err) == "" {
 		return nil, fault.New(fault.Corruption, "sink: staging", "%w", err).
 			WithHint("stop the server and see 'understudy journal verify " + s.dir(serverID) + "'; nothing was changed")
@@ -161,21 +172,17 @@ func match(j *journal.Journal, disks []wire.Disk) error {
 	return nil
 }
 
-// room keeps the reserve free: whatever else lives on that file system must still be able to write.
-func (s *Server) room(bytes int64) error {
-	space, err := s.fs.Free(s.c.Dir)
-	if err != nil {
-		return vfs.Fault("sink: free space", err)
+// journalOptions of one server. In object storage each has a prefix of its own.
+func (s *Server) journalOptions(serverID string) journal.Options {
+	o := s.c.Journal
+	if s.c.Blobs != nil {
+		o.Blobs, o.Remote = blob.Sub(s.c.Blobs, serverID), true
 	}
-	if space.Free-bytes < s.c.ReserveBytes {
-		return fault.New(fault.OutOfSpace, "sink: staging area "+s.c.Dir, "%d bytes are free, %d are kept in reserve", space.Free, s.c.ReserveBytes).
-			WithHint("free or add disk space; replication goes on by itself")
-	}
-	return nil
+	return o
 }
 
 // AttachStaging opens its journal, so that the agent is welcomed.
-func (s *Server) AttachStaging(_ context.Context, serverID string) (reused bool, err error) {
+func (s *Server) AttachStaging(ctx context.Context, serverID string) (reused bool, err error) {
 	r, err := s.replica(serverID)
 	if err != nil {
 		return false, err
@@ -191,13 +198,13 @@ func (s *Server) AttachStaging(_ context.Context, serverID string) (reused bool,
 	if stopped {
 		return false, errStopping
 	}
-	j, err := s.open(serverID)
+	j, err := s.open(ctx, serverID)
 	if err != nil {
 		return false, err
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.j, r.seen = j, ReplicaStatus{BytesReceived: r.seen.BytesReceived}
+	r.j, r.ward, r.seen = j, newWard(serverID, s.upkeepOf(j)), ReplicaStatus{BytesReceived: r.seen.BytesReceived}
 	return false, nil
 }
 
@@ -219,7 +226,7 @@ func (r *replica) detach(cause error) error {
 	defer r.op.Unlock()
 	r.mu.Lock()
 	j := r.j
-	r.j, r.requests = nil, nil // nobody is welcomed from here on
+	r.j, r.ward, r.requests = nil, nil, nil // nobody is welcomed from here on
 	r.mu.Unlock()
 	if j == nil {
 		return nil
@@ -239,6 +246,11 @@ func (s *Server) DestroyStaging(ctx context.Context, serverID string) error {
 	}
 	r.op.Lock()
 	defer r.op.Unlock()
+	if o := s.journalOptions(serverID); o.Remote {
+		if err := journal.Purge(ctx, o.Blobs); err != nil {
+			return err
+		}
+	}
 	return journal.Remove(s.fs, s.dir(serverID))
 }
 

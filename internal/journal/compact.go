@@ -1,0 +1,285 @@
+package journal
+
+import (
+	"context"
+	"slices"
+
+	"github.com/understudy-dr/understudy/internal/journal/layer"
+)
+
+// mergeRuns is how many neighbouring runs of about one size are merged into one.
+const mergeRuns = 3
+
+// plan chooses runs to merge: the newest ones of which each is no larger than all that are newer together. Their number
+// stays logarithmic so, and each byte is rewritten as often. While a large merge is under way the runs that came after
+// it are planned on their own, so they never pile up.
+func (c *catalogue) plan() bool {
+	first := 0 // of those that are not being merged
+	for i := range c.Runs {
+		if slices.ContainsFunc(c.Merging, func(g []uint64) bool { return slices.Contains(g, c.Runs[i].ID) }) {
+			first = i + 1
+		}
+	}
+	sum, lo := int64(0), len(c.Runs)
+	for lo > first && (lo == len(c.Runs) || c.Runs[lo-1].bytes() <= sum) {
+		lo--
+		sum += c.Runs[lo].bytes()
+	}
+	if len(c.Runs)-lo < mergeRuns {
+		return false
+	}
+	var group []uint64
+	for _, r := range c.Runs[lo:] {
+		group = append(group, r.ID)
+	}
+	c.Merging = append(c.Merging, group)
+	return true
+}
+
+// group is the indices of the runs that are being merged now, oldest first. Groups that are done are forgotten.
+func (c *catalogue) group() []int {
+	for len(c.Merging) > 0 {
+		last := c.Merging[len(c.Merging)-1]
+		var list []int
+		for i := range c.Runs {
+			if slices.Contains(last, c.Runs[i].ID) {
+				list = append(list, i)
+			}
+		}
+		if len(list) > 1 {
+			return list
+		}
+		c.Merging = c.Merging[:len(c.Merging)-1]
+	}
+	return nil
+}
+
+// mergeStep merges the next stretch of the runs that are being merged.
+func (j *Journal) mergeStep(ctx context.Context, l *Limits) (bool, error) {
+	c := j.catalogue().clone()
+	c.plan()
+	g := c.group()
+	if g == nil {
+		return false, nil
+	}
+	from, to, move := c.stretch(g)
+	if move != nil {
+		move(c)
+	} else if _, err := j.mergeRange(ctx, c, g, from, to, l); err != nil {
+		return false, err
+	}
+	c.dropEmpty()
+	return true, j.commit(ctx, c)
+}
+
+// dropEmpty forgets runs that were merged away.
+func (c *catalogue) dropEmpty() {
+	c.Runs = slices.DeleteFunc(c.Runs, func(r run) bool { return len(r.Layers) == 0 })
+}
+
+// stretch chooses what to merge next: from the first layer of the newer runs on, everything that hangs together by
+// overlapping. A layer that overlaps nothing, and is large enough to stand alone, moves into the oldest run as it is.
+func (c *catalogue) stretch(g []int) (from, to layer.Key, move func(*catalogue)) {
+	newer, at := -1, 0
+	for _, i := range g[1:] {
+		for k := range c.Runs[i].Layers[:min(1, len(c.Runs[i].Layers))] {
+			if newer < 0 || c.Runs[i].Layers[k].From.Compare(from) < 0 {
+				newer, at, from = i, k, c.Runs[i].Layers[k].From
+			}
+		}
+	}
+	first := c.Runs[newer].Layers[at]
+	to = first.To
+	if c.alone(g, newer, first) && first.Live >= first.Info.Bytes/2 && first.Info.Bytes >= 4<<20 {
+		return from, to, func(c *catalogue) {
+			c.Runs[newer].Layers = c.Runs[newer].Layers[1:]
+			c.Runs[g[0]] = c.Runs[g[0]].with([]layerRef{first})
+		}
+	}
+	for grown := true; grown; {
+		grown = false
+		for _, i := range g {
+			for k := range c.Runs[i].Layers {
+				r := &c.Runs[i].Layers[k]
+				if r.From.Compare(to) >= 0 || r.To.Compare(from) <= 0 {
+					continue
+				}
+				if i == g[0] && r.From.Compare(from) < 0 {
+					from, grown = r.From, true
+				}
+				if r.To.Compare(to) > 0 {
+					to, grown = r.To, true
+				}
+			}
+		}
+	}
+	return from, to, nil
+}
+
+func (c *catalogue) alone(g []int, own int, ref layerRef) bool {
+	for _, i := range g {
+		if i != own && c.Runs[i].overlaps([]layerRef{ref}) {
+			return false
+		}
+	}
+	return true
+}
+
+// mergeRange merges [from, to) of some runs into the oldest of them, as far as one layer takes it, and returns where it
+// ended. What it was made from is trimmed.
+func (j *Journal) mergeRange(ctx context.Context, c *catalogue, g []int, from, to layer.Key, l *Limits) (layer.Key, error) {
+	it, err := j.mergeIterator(ctx, c, g, from, to)
+	if err != nil {
+		return from, err
+	}
+	defer func() { _ = it.Close() }()
+	ref, more, err := j.writeLayer(ctx, c, it, l)
+	if err != nil {
+		return from, err
+	}
+	if more {
+		to = ref.To
+	}
+	for _, i := range g {
+		c.Runs[i] = c.Runs[i].without(from, to)
+	}
+	if ref != nil {
+		ref.From, ref.To = from, to
+		c.Runs[g[0]] = c.Runs[g[0]].with([]layerRef{*ref})
+	}
+	return to, nil
+}
+
+func (j *Journal) mergeIterator(ctx context.Context, c *catalogue, g []int, from, to layer.Key) (layer.Iterator, error) {
+	inputs := make([]layer.Iterator, 0, len(g))
+	for _, i := range g {
+		inputs = append(inputs, j.runIterator(&c.Runs[i], from, to))
+	}
+	r := j.retention()
+	next := *c
+	next.Retained = r
+	return layer.Merge(inputs, next.keep(c.bottom(g, j.parent != nil))), nil
+}
+
+// bottom tells whether zeroes that nothing lies below may be dropped. Something may still come to lie below them as long as a
+// baseline is being sent, or a newer run holds versions that are older.
+func (c *catalogue) bottom(g []int, branch bool) bool {
+	if branch || g[0] != 0 || !c.Fold.Current.Done {
+		return false
+	}
+	var newest layer.Version
+	for _, i := range g {
+		for k := range c.Runs[i].Layers {
+			if v := c.Runs[i].Layers[k].Info.Newest; v.Compare(newest) > 0 {
+				newest = v
+			}
+		}
+	}
+	for i := range c.Runs {
+		if slices.Contains(g, i) {
+			continue
+		}
+		for k := range c.Runs[i].Layers {
+			if c.Runs[i].Layers[k].Info.Oldest.Compare(newest) <= 0 {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// without is the run less [from, to). A layer that reaches over both ends is named twice then.
+func (r run) without(from, to layer.Key) run {
+	var kept []layerRef
+	for _, ref := range r.Layers {
+		if ref.To.Compare(from) <= 0 || ref.From.Compare(to) >= 0 {
+			kept = append(kept, ref)
+			continue
+		}
+		if ref.From.Compare(from) < 0 {
+			kept = append(kept, ref.cut(ref.From, from))
+		}
+		if ref.To.Compare(to) > 0 {
+			kept = append(kept, ref.cut(to, ref.To))
+		}
+	}
+	r.Layers = kept
+	return r
+}
+
+func (ref layerRef) cut(from, to layer.Key) layerRef {
+	if from.Disk == to.Disk && ref.From.Disk == ref.To.Disk {
+		ref.Live = int64(float64(ref.Live) * float64(to.Sector-from.Sector) / float64(ref.To.Sector-ref.From.Sector))
+	} else {
+		ref.Live /= 2
+	}
+	ref.From, ref.To = from, to
+	return ref
+}
+
+// runIterator goes through what lies in [from, to) of a run, opening one layer at a time.
+type runIterator struct {
+	j        *Journal
+	layers   []layerRef
+	from, to layer.Key
+	cur      layer.Iterator
+}
+
+func (j *Journal) runIterator(r *run, from, to layer.Key) *runIterator {
+	it := &runIterator{j: j, from: from, to: to}
+	for _, ref := range r.Layers {
+		if ref.To.Compare(from) > 0 && ref.From.Compare(to) < 0 {
+			it.layers = append(it.layers, ref)
+		}
+	}
+	return it
+}
+
+// Next implements layer.Iterator.
+func (it *runIterator) Next(ctx context.Context) (layer.Span, bool, error) {
+	for {
+		if it.cur == nil {
+			if len(it.layers) == 0 {
+				return layer.Span{}, false, nil
+			}
+			if err := it.open(ctx); err != nil {
+				return layer.Span{}, false, err
+			}
+		}
+		s, ok, err := it.cur.Next(ctx)
+		if ok || err != nil {
+			return s, ok, err
+		}
+		if err := it.Close(); err != nil {
+			return layer.Span{}, false, err
+		}
+	}
+}
+
+func (it *runIterator) open(ctx context.Context) error {
+	ref := &it.layers[0]
+	it.layers = it.layers[1:]
+	r, err := it.j.layer(ctx, ref)
+	if err != nil {
+		return err
+	}
+	from, to := ref.From, ref.To
+	if from.Compare(it.from) < 0 {
+		from = it.from
+	}
+	if to.Compare(it.to) > 0 {
+		to = it.to
+	}
+	it.cur = r.Iterate(from, to, true)
+	return nil
+}
+
+// Close implements layer.Iterator.
+func (it *runIterator) Close() error {
+	if it.cur == nil {
+		return nil
+	}
+	cur := it.cur
+	it.cur = nil
+	return cur.Close()
+}

@@ -1,0 +1,146 @@
+package journal
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/understudy-dr/understudy/internal/fault"
+)
+
+// Limits of one step of Maintain.
+type Limits struct {
+	// Pace is asked before bytes are read and written, and may wait; nil does not.
+	Pace func(ctx context.Context, bytes int64) error
+	// SealAfter ends a segment that is older, so that what it holds reaches the layers; 0 leaves it to its size.
+	SealAfter time.Duration
+	// Urgent reclaims what little can be reclaimed, because room is short.
+	Urgent bool
+}
+
+func (l *Limits) pace(ctx context.Context, bytes int64) error {
+	if l.Pace == nil {
+		return ctx.Err()
+	}
+	return l.Pace(ctx, bytes)
+}
+
+// Maintain does one step of what keeps a journal small and quick: it deletes what nobody needs, turns a sealed segment into
+// layers, merges layers, or reclaims what is not retained any more. It says false when there is nothing to do. Each step
+// leaves the journal whole, whatever happens in it; an error means that the step is still to be done.
+func (j *Journal) Maintain(ctx context.Context, l Limits) (did bool, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(j.stop, cancel)()
+	j.upkeep.Lock()
+	defer j.upkeep.Unlock()
+	if err := j.isClosed(); err != nil {
+		return false, err
+	}
+	for _, step := range []func(context.Context, *Limits) (bool, error){j.tidy, j.sealOld, j.flush, j.mergeStep, j.reclaim, j.saveRetention} {
+		if did, err = step(ctx, &l); did || err != nil {
+			return did, stepError(ctx, err)
+		}
+	}
+	return false, nil
+}
+
+// stepError tells being stopped from failing.
+func stepError(ctx context.Context, err error) error {
+	if err != nil && ctx.Err() != nil && !fault.Is(err, fault.Transient) {
+		return fault.New(fault.Transient, "journal: maintain", "%w", errors.Join(ctx.Err(), err))
+	}
+	return fault.Wrap("journal: maintain", err)
+}
+
+// tidy brings object storage up to date and deletes what is not needed.
+func (j *Journal) tidy(ctx context.Context, _ *Limits) (bool, error) {
+	if j.o.Remote {
+		if err := j.publishRemote(ctx); err != nil {
+			return false, err
+		}
+	}
+	if !j.orphans {
+		if err := j.sweepOrphans(ctx); err != nil {
+			return false, err
+		}
+		j.orphans = true
+	}
+	return j.sweep(ctx)
+}
+
+func (j *Journal) sealOld(_ context.Context, l *Limits) (bool, error) {
+	j.w.Lock()
+	defer j.w.Unlock()
+	if l.SealAfter <= 0 || j.closing || j.failed != nil || j.tail == nil || j.tail.frames == 0 || time.Since(j.began) < l.SealAfter {
+		return false, nil
+	}
+	return true, j.seal()
+}
+
+// Seal ends the unsealed segment, so that Maintain can turn it into layers.
+func (j *Journal) Seal() error {
+	j.w.Lock()
+	defer j.w.Unlock()
+	if err := j.usable(); err != nil {
+		return err
+	}
+	if j.tail == nil || j.tail.frames == 0 {
+		return nil
+	}
+	return j.seal()
+}
+
+// saveRetention makes what Retain said durable when nothing else did, and forgets timelines that are not asked any more.
+func (j *Journal) saveRetention(ctx context.Context, _ *Limits) (bool, error) {
+	c := j.catalogue()
+	r := j.retention()
+	j.mu.RLock()
+	noted := len(j.noted) > 0
+	j.mu.RUnlock()
+	if !noted && c.Retained.same(&r) {
+		return false, nil
+	}
+	return true, j.commit(ctx, c.clone())
+}
+
+func (r *retained) same(o *retained) bool {
+	if r.From != o.From || len(r.Points) != len(o.Points) {
+		return false
+	}
+	for i := range r.Points {
+		if r.Points[i].version() != o.Points[i].version() {
+			return false
+		}
+	}
+	return true
+}
+
+// Pressure is how far flushing is behind appending.
+type Pressure int
+
+// The pressures.
+const (
+	Relaxed Pressure = iota
+	Slow             // appends should be slowed down
+	Full             // appends are refused
+)
+
+const (
+	slowBytes    = 4 * defaultSegmentBytes
+	fullBytes    = 16 * defaultSegmentBytes
+	fullSegments = 4096
+)
+
+// Pressure tells whether whoever appends should wait a little.
+func (j *Journal) Pressure() Pressure {
+	j.mu.RLock()
+	defer j.mu.RUnlock()
+	switch n := j.pub.bytes; {
+	case n >= fullBytes || len(j.pub.sealed) >= fullSegments:
+		return Full
+	case n >= slowBytes:
+		return Slow
+	}
+	return Relaxed
+}
