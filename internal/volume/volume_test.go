@@ -4,8 +4,8 @@ import (
 	"bytes"
 	"context"
 	"log/slog"
-	"sync"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -147,7 +147,7 @@ func TestSharing(t *testing.T) {
 	}
 	require.Equal(t, 2, o.idle.Len())
 	require.Len(t, o.views, 2)
-	require.Equal(t, fault.Conflict, fault.KindOf(view.ReadAt(2, make([]byte, 1), 0)), "it was let go")
+	require.Equal(t, fault.Conflict, fault.KindOf(view.ReadAt(t.Context(), 2, make([]byte, 1), 0)), "it was let go")
 
 	held, err := o.Open(t.Context(), "s-1", 2, Choice{})
 	require.NoError(t, err)

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/understudy-dr/understudy/internal/control"
+	"github.com/understudy-dr/understudy/internal/encryption"
 	"github.com/understudy-dr/understudy/internal/journal"
 	"github.com/understudy-dr/understudy/internal/state"
 	"github.com/understudy-dr/understudy/internal/state/sqlite"
@@ -30,7 +31,9 @@ var disk = wire.Disk{Device: "/dev/sda", Bytes: 16 << 40}
 
 // written is a journal of a 16 TiB disk with a few writes in it.
 func written(t testing.TB, fs *vfstest.MemFS) *journal.Journal {
-	j, err := journal.Create(fs, "/j", []wire.Disk{disk}, journal.Options{Log: slog.New(slog.DiscardHandler)})
+	keys, err := encryption.OpenKeyFile(filepath.Join(t.TempDir(), "keys"))
+	require.NoError(t, err)
+	j, err := journal.Create(t.Context(), fs, "/j", []wire.Disk{disk}, journal.Options{Keys: keys, Log: slog.New(slog.DiscardHandler)})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, j.Close()) })
 	open, err := wire.Message(wire.TypeEpochOpen, 1, 100, 100, 1, wire.EpochOpen{Capture: "c", Disks: []wire.Disk{disk}})
