@@ -91,7 +91,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.refuse(rec, r, e, wrongScope("Credential should be scoped to a valid region. (expected '"+h.cfg.Region+"')"))
 	default:
 		h.noteUse(r.Context(), e)
-		s.ServeHTTP(rec, r.WithContext(sigv4.WithCaller(r.Context(), caller)))
+		s.ServeHTTP(rec, r.WithContext(control.WithPrincipal(sigv4.WithCaller(r.Context(), caller), e.principal)))
 	}
 }
 

@@ -47,7 +47,7 @@ const retryAfter = 2 * time.Second
 
 // translate chooses the code and the content of the answer to a domain error.
 func translate(service string, op *rest.Operation, err error) (string, rest.Detail) {
-	d := rest.Detail{Message: message(err), Reason: rest.ReasonOther}
+	d := rest.Detail{Message: control.Message(err), Reason: rest.ReasonOther}
 	if r, ok := errors.AsType[*control.ResourceError](err); ok {
 		d.ResourceID, d.ResourceType = r.ID, r.Type
 	}
@@ -96,22 +96,6 @@ func firstDeclared(op *rest.Operation, wanted []string) string {
 		return internalServer
 	}
 	return wanted[0]
-}
-
-// message is the cause in the domain's words, without the names of our packages, and the next step.
-func message(err error) string {
-	cause := err
-	for {
-		f, ok := cause.(*fault.Error) //nolint:errorlint // the chain is walked here, one link at a time
-		if !ok || f.Err == nil {
-			break
-		}
-		cause = f.Err
-	}
-	if hint := fault.HintOf(err); hint != "" {
-		return cause.Error() + " (" + hint + ")"
-	}
-	return cause.Error()
 }
 
 // quotaValue is the size of the quota that an error stands for, if it tells.

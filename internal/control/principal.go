@@ -21,6 +21,19 @@ type Principal struct {
 	Quotas   map[string]int64 // of the account, by code, where it has its own
 }
 
+type principalKey struct{}
+
+// WithPrincipal returns a context that carries who acts.
+func WithPrincipal(ctx context.Context, p Principal) context.Context {
+	return context.WithValue(ctx, principalKey{}, p)
+}
+
+// PrincipalFrom is who acts in a request's context; nobody, who may do nothing, when it was not verified.
+func PrincipalFrom(ctx context.Context) Principal {
+	p, _ := ctx.Value(principalKey{}).(Principal)
+	return p
+}
+
 // Authorize decides whether the caller in ctx may do action, as "drs:StartRecovery", to all of the
 // resources; none stand for an action that names no resource. A refusal is a fault.Denied error in the
 // words of the AWS services.
