@@ -11,12 +11,15 @@ import (
 	"log/slog"
 	"math/big"
 	"net"
+	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/understudy-dr/understudy/internal/encryption"
 	"github.com/understudy-dr/understudy/internal/fault"
+	"github.com/understudy-dr/understudy/internal/journal"
 	"github.com/understudy-dr/understudy/internal/vfs/vfstest"
 	"github.com/understudy-dr/understudy/internal/wire"
 )
@@ -64,8 +67,11 @@ type house struct {
 	t    *testing.T
 	ca   *authority
 	fs   *vfstest.MemFS
+	keys encryption.Provider
 	s    *Server
 	stop func() error
+
+	change func(*Config) // before it starts
 }
 
 var disks = []wire.Disk{{Index: 0, Device: "/dev/sda", Bytes: 1 << 20}}
@@ -73,18 +79,23 @@ var disks = []wire.Disk{{Index: 0, Device: "/dev/sda", Bytes: 1 << 20}}
 const server = "s-0123456789abcdef0"
 
 func newHouse(t *testing.T) *house {
-	h := &house{t: t, ca: newAuthority(t), fs: vfstest.New()}
+	return newHouseWith(t, nil)
+}
+
+func newHouseWith(t *testing.T, change func(*Config)) *house {
+	keys, err := encryption.OpenKeyFile(filepath.Join(t.TempDir(), "keys"))
+	require.NoError(t, err)
+	h := &house{t: t, ca: newAuthority(t), fs: vfstest.New(), keys: keys, change: change}
 	h.start()
-	_, err := h.s.CreateStaging(t.Context(), server, []StagingDisk{StagingDisk(disks[0])})
+	_, err = h.s.CreateStaging(t.Context(), server, []StagingDisk{StagingDisk(disks[0])})
 	require.NoError(t, err)
 	h.admit()
 	return h
 }
 
 func (h *house) start() {
-	var err error
-	h.s, err = New(Config{
-		FS: h.fs, Dir: "/staging", Listen: "127.0.0.1:0", ReserveBytes: 4096, Log: slog.New(slog.DiscardHandler), Roots: h.ca.pool,
+	c := Config{
+		Journal: journal.Options{Keys: h.keys}, FS: h.fs, Dir: "/staging", Listen: "127.0.0.1:0", ReserveBytes: 4096, SlowBytes: 4096, Log: slog.New(slog.DiscardHandler), Roots: h.ca.pool,
 		TLS: &tls.Config{
 			Certificates: []tls.Certificate{h.ca.issue("server", x509.ExtKeyUsageServerAuth, time.Now().Add(time.Hour))},
 			ClientCAs:    h.ca.pool,
@@ -95,7 +106,12 @@ func (h *house) start() {
 			}
 			return "", fault.New(fault.Denied, "test", "who is this")
 		},
-	})
+	}
+	if h.change != nil {
+		h.change(&c)
+	}
+	var err error
+	h.s, err = New(c)
 	require.NoError(h.t, err)
 	_, err = h.s.Launch(h.t.Context())
 	require.NoError(h.t, err)

@@ -7,7 +7,9 @@ import (
 )
 
 const (
-	maintenanceNice = 10
+	maintenanceNice = 10 // more than what the process has
+	kernelNice      = 20 // the kernel says 20 - nice
+	worstNice       = 19
 
 	ioprioWhoProcess = 1 // a thread, in spite of its name
 	ioprioBestEffort = 2
@@ -20,7 +22,11 @@ const (
 // come back. An error means that it goes on as before.
 func lowerPriority() error {
 	runtime.LockOSThread()
-	if err := unix.Setpriority(unix.PRIO_PROCESS, 0, maintenanceNice); err != nil {
+	have, err := unix.Getpriority(unix.PRIO_PROCESS, 0)
+	if err != nil {
+		return err
+	}
+	if err := unix.Setpriority(unix.PRIO_PROCESS, 0, min(kernelNice-have+maintenanceNice, worstNice)); err != nil {
 		return err
 	}
 	prio := uintptr(ioprioBestEffort<<ioprioClassShift | ioprioLowest)

@@ -87,6 +87,10 @@ func (se *session) commit(frames <-chan arrival, free chan<- []byte) error {
 		case <-se.ended:
 			return se.cause
 		}
+		if err := se.await(acked); err != nil {
+			se.failed = err
+			return err
+		}
 		n, size, err := se.batch(a, frames, free)
 		if n > 0 {
 			if synced := se.acknowledge(acked+n, size); synced != nil {
@@ -137,18 +141,27 @@ func (se *session) append(f wire.Frame) error {
 	if !f.Type.Durable() {
 		return fault.New(fault.Invalid, "sink: receive", "a frame of type %d after hello", f.Type)
 	}
-	if err := se.s.room(int64(len(f.Bytes))); err != nil {
+	if err := se.s.roomFor(se.r, int64(len(f.Bytes))); err != nil {
 		return err
 	}
-	if err := se.j.Append(f); err != nil || f.Type != wire.TypeEpochOpen {
+	if err := se.j.Append(f); err != nil {
 		return err
+	}
+	if w, _ := se.r.inCare(); w != nil {
+		w.taken(int64(len(f.Bytes)))
+	}
+	if f.Type != wire.TypeEpochOpen {
+		return nil
 	}
 	return se.answered(&f)
 }
 
 // acknowledge syncs, then says so. frames counts from the beginning of the connection.
 func (se *session) acknowledge(frames uint64, size int) error {
-	if err := se.j.Sync(); err != nil {
+	done := se.s.care.brake.syncing()
+	err := se.j.Sync()
+	se.s.c.Synced(done())
+	if err != nil {
 		se.failed = err
 		return err
 	}
@@ -163,6 +176,14 @@ func (se *session) acknowledge(frames uint64, size int) error {
 	seen.LastFrameAt, seen.Err = now, nil
 	seen.BytesReceived += uint64(size)
 	se.r.mu.Unlock()
+	se.slowDown()
+	return se.tell(frames)
+}
+
+// tell says how many frames of this connection are durable.
+func (se *session) tell(frames uint64) error {
+	st := se.j.State()
+	now := time.Now()
 	_ = se.raw.SetWriteDeadline(now.Add(se.s.c.IdleTimeout))
 	return se.conn.Send(wire.Control(wire.TypeAck, st.Epoch, frames, st.Durable, now.UnixNano()))
 }

@@ -56,7 +56,12 @@ func (s *Server) Run(ctx context.Context) error {
 	if twice {
 		return fault.New(fault.Bug, "sink: run", "it ran before")
 	}
+	ctx, cancel := context.WithCancel(ctx)
+	var upkeep sync.WaitGroup
+	upkeep.Go(func() { s.care.run(ctx) })
 	err := s.serve(ctx)
+	cancel()
+	upkeep.Wait()
 	s.mu.Lock()
 	s.running = false
 	s.mu.Unlock()
