@@ -52,7 +52,9 @@ type actor struct {
 	// cutAt is since when the data connection is down; zero when it is up.
 	cutAt time.Time
 	rate  rate
-	gone  bool // the server was deleted
+	// refused: it is stalled because data could not be taken in, and the replication server says when it can again.
+	refused bool
+	gone    bool // the server was deleted
 }
 
 // New returns an engine over store that works on server. Operations are accepted at once; Run acts on them.

@@ -41,7 +41,8 @@ const (
 	// taken for none.
 	clockSlack = time.Second
 
-	// snapshotRetry is how long a server stays STALLED after a recovery point could not be made.
+	// snapshotRetry is how long a server stays STALLED after a recovery point could not be made. One that had no room
+	// goes on as soon as there is some.
 	snapshotRetry = time.Minute
 
 	// checkpointEvery is how often measured progress is stored when nothing else changes.

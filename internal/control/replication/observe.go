@@ -17,7 +17,7 @@ func (e *Engine) observe(ctx context.Context, a *actor, v view) (time.Duration, 
 	case !v.served || !v.status.Attached:
 		return e.pathLost(ctx, a, v)
 	case v.status.Err != nil:
-		return e.stall(ctx, a, v, codeOf(v.status.Err), v.status.Err.Error())
+		return e.refused(ctx, a, v)
 	case !v.cutAt.IsZero() && v.now.Sub(v.cutAt) >= ReconnectGrace:
 		return e.pathLost(ctx, a, v)
 	case !v.status.BaselineComplete:
@@ -43,6 +43,14 @@ func (e *Engine) pathLost(ctx context.Context, a *actor, v view) (time.Duration,
 		return e.apply(ctx, a, v, func(r *state.Replication) bool { r.Attempt.Steps = freshSteps(); return true })
 	}
 	return e.fire(ctx, a, v, PathLost)
+}
+
+// refused stalls a server whose data is not taken in.
+func (e *Engine) refused(ctx context.Context, a *actor, v view) (time.Duration, error) {
+	a.mu.Lock()
+	a.refused = true
+	a.mu.Unlock()
+	return e.stall(ctx, a, v, codeOf(v.status.Err), v.status.Err.Error())
 }
 
 // codeOf maps why a replication server cannot take data in.
@@ -116,6 +124,9 @@ func (e *Engine) takePoint(ctx context.Context, a *actor, v view) (time.Duration
 	case fault.Is(err, fault.NotFound): // not yet
 		return pollEvery, nil
 	case err != nil:
+		a.mu.Lock()
+		a.refused = false
+		a.mu.Unlock()
 		return e.stall(ctx, a, v, state.SnapshotsFailure, err.Error())
 	}
 	return e.apply(ctx, a, v, func(r *state.Replication) bool {

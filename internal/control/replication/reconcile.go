@@ -19,6 +19,7 @@ type view struct {
 	status     ReplicaStatus
 	served     bool
 	cutAt      time.Time
+	refused    bool
 	now        time.Time
 	lost       bool // the agent has not been seen for AgentLostAfter
 }
@@ -59,7 +60,7 @@ func (e *Engine) look(a *actor) (v view, gone bool) {
 		seen = latest(seen, a.rec.Attempt.StartedAt) // whoever starts replication may have to start the agent too
 	}
 	return view{
-		rec: a.current(), generation: a.generation, agent: a.agent, status: status, served: a.served, cutAt: a.cutAt, now: now,
+		rec: a.current(), generation: a.generation, agent: a.agent, status: status, served: a.served, cutAt: a.cutAt, refused: a.refused, now: now,
 		lost: now.Sub(seen) >= AgentLostAfter,
 	}, a.gone
 }
@@ -145,7 +146,8 @@ func (e *Engine) stalled(ctx context.Context, a *actor, v view) (time.Duration, 
 			return e.fire(ctx, a, v, Unstall)
 		}
 	case state.SnapshotsFailure, state.UnstableNetwork:
-		if v.status.Err == nil && v.now.Sub(v.rec.ErrorAt) >= snapshotRetry {
+		well := v.refused && code == state.SnapshotsFailure
+		if v.status.Err == nil && (well || v.now.Sub(v.rec.ErrorAt) >= snapshotRetry) {
 			return e.fire(ctx, a, v, Unstall)
 		}
 	default: // a step failed

@@ -302,7 +302,7 @@ func TestOutOfSpaceAndRoomAgain(t *testing.T) {
 		wait(10 * time.Minute)
 		require.Equal(t, state.Stalled, w.info().State)
 		w.server.set(func() { w.server.of(w.v.ID).err = nil })
-		w.until(state.Continuous, 2*time.Minute)
+		w.until(state.Continuous, 10*time.Second)
 		require.Equal(t, []state.ReplicationState{state.Stalled, state.Backlog, state.Continuous}, w.moves.take())
 	})
 }
