@@ -24,6 +24,22 @@ type waits struct {
 
 var defaultWaits = waits{drag: 5 * time.Second, full: 20 * time.Second, tell: 5 * time.Second}
 
+// Room is the file system of the staging area, in bytes.
+type Room struct {
+	Dir           string
+	Free, Total   int64
+	Reserve, Slow int64 // nothing is taken in with less free than Reserve, and more slowly with less than Slow
+}
+
+// Room tells how much of it there is.
+func (s *Server) Room() (Room, error) {
+	space, err := s.fs.Free(s.c.Dir)
+	if err != nil {
+		return Room{}, vfs.Fault("sink: free space", err)
+	}
+	return Room{Dir: s.c.Dir, Free: space.Free, Total: space.Total, Reserve: s.c.ReserveBytes, Slow: s.c.SlowBytes}, nil
+}
+
 // room keeps the reserve free: whatever else lives on that file system must still be able to write.
 func (s *Server) room(bytes int64) error {
 	space, err := s.fs.Free(s.c.Dir)

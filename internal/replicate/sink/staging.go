@@ -202,6 +202,7 @@ func (s *Server) AttachStaging(ctx context.Context, serverID string) (reused boo
 	if err != nil {
 		return false, err
 	}
+	s.refresh(ctx, serverID, j)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.j, r.ward, r.seen = j, newWard(serverID, s.upkeepOf(j)), ReplicaStatus{BytesReceived: r.seen.BytesReceived}
