@@ -17,7 +17,9 @@ A layer file; docs/formats/layer.md has the reasons. All integers are little end
 	data blocks      sealed, in the order of the spans
 	index blocks     sealed; each describes the data blocks and spans of a run of places on one disk
 	top index        sealed; 72 bytes for each index block
-	footer       64  magic "ULYE", version, layer number, where the top index is, counts, checksum
+	footer       64  magic "ULYE", version, layer number, where the top index before it is, counts, where index blocks end, checksum
+	top index        again, so that no single damage costs the whole file
+	footer       64
 
 	sealed = nonce, AES-256-GCM of the block, tag; authenticated with it: journal id, layer number, offset, kind of block
 */
@@ -38,13 +40,13 @@ const (
 
 // Bounds. A reader refuses what is beyond them, a writer stays far below.
 const (
-	maxBlock      = 64 << 10 // raw bytes of a data block
-	pieceBlock    = 16 << 10 // of one that does not compress
-	indexBlock32K = 32 << 10 // raw bytes at which an index block is ended
-	maxIndexRaw   = 1 << 20
-	maxIndexData  = 1 << 30 // raw bytes of data that one index block describes
-	maxRecord     = 64      // entries in one record
-	maxOverhead   = 1 << 10 // what a cipher may add to a block
+	maxBlock     = 64 << 10 // raw bytes of a data block
+	pieceBlock   = 16 << 10 // of one that does not compress
+	indexBytes   = 32 << 10 // raw bytes of records at which an index block is ended
+	maxIndexRaw  = 1 << 20
+	maxIndexData = 1 << 30 // raw bytes of data that one index block describes
+	maxRecord    = 64      // entries in one record
+	maxOverhead  = 1 << 10 // what a cipher may add to a block
 )
 
 type blockKind byte
@@ -123,12 +125,12 @@ func checkVersion(v uint32) error {
 
 // footer is where reading begins.
 type footer struct {
-	number  uint64
-	topOff  uint64
-	topLen  uint64
-	spans   uint64
-	entries uint64
-	raw     uint64
+	number   uint64
+	topOff   uint64
+	topLen   uint64
+	spans    uint64
+	entries  uint64
+	indexEnd uint64
 }
 
 func (f *footer) encode() []byte {
@@ -136,7 +138,7 @@ func (f *footer) encode() []byte {
 	le := binary.LittleEndian
 	b = le.AppendUint32(b, footerMagic)
 	b = le.AppendUint32(b, newestVersion)
-	for _, v := range []uint64{f.number, f.topOff, f.topLen, f.spans, f.entries, f.raw} {
+	for _, v := range []uint64{f.number, f.topOff, f.topLen, f.spans, f.entries, f.indexEnd} {
 		b = le.AppendUint64(b, v)
 	}
 	return le.AppendUint64(b, xxh3.Hash(b))
@@ -147,10 +149,19 @@ func (f *footer) decode(b []byte) error {
 	if le.Uint32(b) != footerMagic || le.Uint64(b[56:]) != xxh3.Hash(b[:56]) {
 		return fault.New(fault.Corruption, "layer: footer", "no footer of a layer, or a damaged one")
 	}
-	for i, p := range []*uint64{&f.number, &f.topOff, &f.topLen, &f.spans, &f.entries, &f.raw} {
+	for i, p := range []*uint64{&f.number, &f.topOff, &f.topLen, &f.spans, &f.entries, &f.indexEnd} {
 		*p = le.Uint64(b[8+8*i:])
 	}
 	return checkVersion(le.Uint32(b[4:]))
+}
+
+// describes reports whether the footer at a place fits a file: one of two, each right behind its top index.
+func (f *footer) describes(size, at int64) bool {
+	if f.topLen > uint64(size) || f.indexEnd > uint64(size) || f.indexEnd < headerSize {
+		return false
+	}
+	end, n := int64(f.indexEnd), int64(f.topLen)
+	return end+2*(n+footerSize) == size && int64(f.topOff)+n == at && (at == end+n || at == size-footerSize)
 }
 
 // topEntry is what the top index knows of an index block.
@@ -197,8 +208,8 @@ func (t *topEntry) decode(b []byte) bool {
 		t.raw <= maxIndexRaw && t.stored <= maxIndexRaw+maxOverhead
 }
 
-// decodeTop checks that index blocks are in order and lie one behind the other up to the top index.
-func decodeTop(b []byte, topOff int64) ([]topEntry, error) {
+// decodeTop checks that index blocks are in order and lie one behind the other up to their end.
+func decodeTop(b []byte, indexEnd int64) ([]topEntry, error) {
 	bad := fault.New(fault.Corruption, "layer: open", "the top index contradicts itself")
 	if len(b)%topSize != 0 {
 		return nil, bad
@@ -207,7 +218,7 @@ func decodeTop(b []byte, topOff int64) ([]topEntry, error) {
 	at := int64(-1)
 	for i := range top {
 		t := &top[i]
-		if !t.decode(b[i*topSize:]) || at >= 0 && t.off != at || t.off < headerSize || t.off > topOff {
+		if !t.decode(b[i*topSize:]) || at >= 0 && t.off != at || t.off < headerSize || t.off > indexEnd {
 			return nil, bad
 		}
 		at = t.off + int64(t.stored)
@@ -223,7 +234,7 @@ func decodeTop(b []byte, topOff int64) ([]topEntry, error) {
 			return nil, bad
 		}
 	}
-	if at >= 0 && at != topOff {
+	if at >= 0 && at != indexEnd {
 		return nil, bad
 	}
 	return top, nil

@@ -76,9 +76,16 @@ var testJournal = [16]byte{1, 2, 3}
 // written makes a layer file of an iterator's spans and closes it.
 func written(t testing.TB, c Cipher, number uint64, it Iterator) ([]byte, Info) {
 	t.Helper()
+	return writtenSmall(t, c, number, it, indexBytes)
+}
+
+// writtenSmall does it with index blocks of another size.
+func writtenSmall(t testing.TB, c Cipher, number uint64, it Iterator, limit int) ([]byte, Info) {
+	t.Helper()
 	var b bytes.Buffer
 	w, err := NewWriter(&b, WriterOptions{Journal: testJournal, Number: number, Salt: Salt{9}, Cipher: c})
 	require.NoError(t, err)
+	w.index.limit = limit
 	for {
 		s, ok, err := it.Next(t.Context())
 		require.NoError(t, err)

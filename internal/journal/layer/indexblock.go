@@ -193,7 +193,7 @@ func (p *indexParser) records(t *topEntry, nb neighbours) bool {
 		case c.same != before.more || !c.same && c.start < before.end:
 			return false
 		}
-		if entries >= restartEntries {
+		if entries >= restartEntries || c.more && !c.same { // a long list is searched from its beginning
 			p.ix.restarts = append(p.ix.restarts, restart{start: c.start, end: c.end, off: uint32(p.off), raw: c.raw,
 				count: uint8(c.left), more: c.more})
 			entries = 0

@@ -8,6 +8,7 @@ import (
 // indexWriter makes index blocks. They stay in memory until all data are written.
 type indexWriter struct {
 	data    *dataWriter
+	limit   int // bytes of records in a block; fewer in tests
 	rec     recordWriter
 	now     topEntry // of the block that is being made
 	raw     []byte
@@ -61,7 +62,7 @@ func (x *indexWriter) record(disk uint16, sector, sectors uint64, entries []pend
 	if !same {
 		x.spans++
 	}
-	if len(x.rec.bytes) >= indexBlock32K {
+	if len(x.rec.bytes) >= x.limit {
 		return x.cut()
 	}
 	return nil
@@ -116,22 +117,31 @@ func (x *indexWriter) noteLost(r Range) {
 	}
 }
 
-// write seals what was made: index blocks, then the top index.
-func (x *indexWriter) write() (top footer, err error) {
-	b := x.blocks
+// write seals what was made: index blocks, then the top index and the footer, twice.
+func (x *indexWriter) write() error {
+	b, d := x.blocks, x.data
 	var table []byte
 	for i, n := range x.lengths {
 		t := &x.top[i]
-		t.off = x.data.off
-		stored, err := x.data.writeSealed(b[:n], indexBlk)
+		t.off = d.off
+		stored, err := d.writeSealed(b[:n], indexBlk)
 		if err != nil {
-			return top, err
+			return err
 		}
 		t.stored = uint32(stored)
 		table, b = t.append(table), b[n:]
 	}
-	top = footer{topOff: uint64(x.data.off), spans: x.spans, entries: x.entries, raw: uint64(x.data.total)}
-	n, err := x.data.writeSealed(table, topBlock)
-	top.topLen = uint64(n)
-	return top, err
+	f := footer{number: d.number, indexEnd: uint64(d.off), spans: x.spans, entries: x.entries}
+	for range 2 {
+		f.topOff = uint64(d.off)
+		n, err := d.writeSealed(table, topBlock)
+		if err != nil {
+			return err
+		}
+		f.topLen = uint64(n)
+		if err := d.write(f.encode()); err != nil {
+			return err
+		}
+	}
+	return nil
 }

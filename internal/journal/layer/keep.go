@@ -15,14 +15,13 @@ type Keep struct {
 // apply filters the entries of one span in place.
 func (k *Keep) apply(entries []Entry) []Entry {
 	kept := entries[:0]
-	var newer *Version
+	var newer Version
 	for i := range entries {
 		v := entries[i].Version
-		stays := k.shows(v, newer)
-		newer = &v
-		if stays {
+		if i == 0 || k.shows(v, newer) {
 			kept = append(kept, entries[i])
 		}
+		newer = v
 	}
 	for n := len(kept); k.Bottom && n > 0 && kept[n-1].Kind == Zero && !k.From.Less(kept[n-1].Version); n-- {
 		kept = kept[:n-1]
@@ -30,11 +29,12 @@ func (k *Keep) apply(entries []Entry) []Entry {
 	return kept
 }
 
-// shows reports whether v is wanted, newer being the next version above it.
-func (k *Keep) shows(v Version, newer *Version) bool {
-	if k.From.Less(v) || newer == nil || k.From.Less(*newer) {
+// shows reports whether v is wanted, newer being the next version above it. The newest of all is always shown: at From, or it is
+// newer.
+func (k *Keep) shows(v, newer Version) bool {
+	if k.From.Less(newer) {
 		return true
 	}
 	i := sort.Search(len(k.Points), func(i int) bool { return !k.Points[i].Less(v) })
-	return i < len(k.Points) && k.Points[i].Less(*newer)
+	return i < len(k.Points) && k.Points[i].Less(newer)
 }

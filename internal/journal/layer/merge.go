@@ -132,11 +132,12 @@ func (m *merger) list(s *Span) {
 			if in.next == len(in.span.Entries) {
 				continue
 			}
-			switch o := &in.span.Entries[in.next]; {
-			case o.Version == e.Version:
-				in.next++
-			case o.open: // this input lost everything up to its next newer entry, so perhaps something above e
+			o := &in.span.Entries[in.next]
+			if o.open { // this input lost everything up to its next newer entry, so perhaps something above e
 				e = lostEntry(e.disk, e.sector, e.length, e.Version, true)
+			}
+			if o.Version == e.Version {
+				in.next++
 			}
 		}
 		if n := len(m.entries); e.open && n > 0 && m.entries[n-1].open {

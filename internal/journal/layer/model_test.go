@@ -44,15 +44,19 @@ type world struct {
 	layers []*Reader // oldest first
 	disks  []uint16
 	size   uint64 // sectors of a disk
+	limit  int    // bytes of an index block
+	span   uint64 // of positions
+	hot    int    // percent of writes that hit one place
 }
 
 func newWorld(t testing.TB, seed uint64) *world {
 	rnd := newRand(seed)
-	return &world{t: t, rnd: rnd, cipher: newGCM(t), cache: NewCache(int64(rnd.IntN(1 << 20))), truth: truth{}, disks: []uint16{0, 7}, size: 64 + rnd.Uint64N(400)}
+	return &world{t: t, rnd: rnd, cipher: newGCM(t), cache: NewCache(int64(rnd.IntN(1 << 20))), truth: truth{}, disks: []uint16{0, 7}, size: 64 + rnd.Uint64N(400),
+		limit: []int{100, 500, indexBytes}[rnd.IntN(3)], span: []uint64{40, 4000}[rnd.IntN(2)], hot: []int{10, 80}[rnd.IntN(2)]}
 }
 
 func (w *world) version() Version {
-	return Version{Epoch: 1 + w.rnd.Uint64N(3), Position: 1000 + w.rnd.Uint64N(40)}
+	return Version{Epoch: 1 + w.rnd.Uint64N(3), Position: 1000 + w.rnd.Uint64N(w.span)}
 }
 
 func (w *world) bytes(n int) []byte {
@@ -80,12 +84,12 @@ func (w *world) segment(n int) *Memory {
 		disk := w.disks[w.rnd.IntN(len(w.disks))]
 		sector := w.rnd.Uint64N(w.size)
 		sectors := 1 + w.rnd.Uint64N(min(w.size-sector, 40))
-		switch w.rnd.IntN(4) {
-		case 0: // aligned
+		switch {
+		case w.rnd.IntN(100) < w.hot:
+			sector, sectors = hot, min(8, w.size-hot)
+		case w.rnd.IntN(3) == 0: // aligned
 			sector &^= 7
 			sectors = 8
-		case 1: // one place again and again
-			sector, sectors = hot, min(8, w.size-hot)
 		}
 		v := w.version()
 		if w.rnd.IntN(4) == 0 {
@@ -110,7 +114,7 @@ func (w *world) segment(n int) *Memory {
 
 func (w *world) write(it Iterator) *Reader {
 	w.number++
-	file, info := written(w.t, w.cipher, w.number, it)
+	file, info := writtenSmall(w.t, w.cipher, w.number, it, w.limit)
 	require.Empty(w.t, info.Lost)
 	r := opened(w.t, w.cipher, w.number, file, w.cache)
 	require.NoError(w.t, r.Verify(w.t.Context(), func(d Range, err error) { w.t.Errorf("damage at %+v: %v", d, err) }))
@@ -234,7 +238,7 @@ func (w *world) exactly(r *Reader, bottom bool) {
 func model(t *testing.T, seed uint64) {
 	w := newWorld(t, seed)
 	for range 1 + w.rnd.IntN(5) {
-		w.layers = append(w.layers, w.write(w.segment(1+w.rnd.IntN(120)).Iterate()))
+		w.layers = append(w.layers, w.write(w.segment(1+w.rnd.IntN(250)).Iterate()))
 	}
 	points := make([]Version, 8)
 	for i := range points {
@@ -279,7 +283,7 @@ func model(t *testing.T, seed uint64) {
 }
 
 func TestModel(t *testing.T) {
-	n := 150
+	n := 100
 	if testing.Short() {
 		n = 20
 	}

@@ -13,7 +13,7 @@ func (r *Reader) Verify(ctx context.Context, found func(Range, error)) error {
 	v := &verifier{r: r, window: window{file: &r.file}, found: found, dataAt: headerSize}
 	defer v.window.close()
 	if err := v.header(ctx); err != nil {
-		return err
+		return fault.Wrap("layer: verify", err)
 	}
 	for i := range r.top {
 		if err := v.block(ctx, i); err != nil {
@@ -22,7 +22,7 @@ func (r *Reader) Verify(ctx context.Context, found func(Range, error)) error {
 	}
 	v.flush()
 	v.follows(r.dataEnd)
-	return nil
+	return fault.Wrap("layer: verify", v.tops(ctx))
 }
 
 type verifier struct {
@@ -45,6 +45,28 @@ func (v *verifier) header(ctx context.Context) error {
 	}
 	if err != nil {
 		v.found(Range{}, err)
+	}
+	return nil
+}
+
+// tops reads both top indexes, of which opening needed only one.
+func (v *verifier) tops(ctx context.Context) error {
+	tail, err := v.r.tail(ctx, 2*(int64(v.r.foot.topLen)+footerSize))
+	if err != nil {
+		return err
+	}
+	for _, at := range []int64{v.size - footerSize, v.size - int64(len(tail)) + int64(v.r.foot.topLen)} {
+		r := *v.r
+		f, err := r.footer(tail, at)
+		if err == nil {
+			err = r.take(ctx, &f, tail)
+		}
+		if err != nil && !fault.Is(err, fault.Corruption) && !fault.Is(err, fault.Unsupported) {
+			return err
+		}
+		if err != nil {
+			v.found(Range{}, err)
+		}
 	}
 	return nil
 }

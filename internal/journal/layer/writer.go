@@ -65,7 +65,7 @@ func NewWriter(w io.Writer, o WriterOptions) (*Writer, error) {
 		return nil, err
 	}
 	l := &Writer{o: o, data: dataWriter{w: w, cipher: o.Cipher, encoder: encoder, journal: o.Journal, number: o.Number}}
-	l.index.data = &l.data
+	l.index.data, l.index.limit = &l.data, indexBytes
 	h := Header{Version: newestVersion, Journal: o.Journal, Number: o.Number, Salt: o.Salt}
 	return l, l.data.write(h.encode())
 }
@@ -130,10 +130,10 @@ const (
 )
 
 func grid(summed int) uint64 {
-	switch {
-	case summed == 0:
+	switch summed {
+	case 0:
 		return maxSector
-	case summed == 1:
+	case 1:
 		return widestSpan
 	}
 	g := uint64(blockSector)
@@ -268,12 +268,7 @@ func (w *Writer) Finish() (Info, error) {
 	if w.err != nil {
 		return Info{}, w.err
 	}
-	f, err := w.index.write()
-	if err == nil {
-		f.number = w.o.Number
-		err = w.data.write(f.encode())
-	}
-	if err != nil {
+	if err := w.index.write(); err != nil {
 		w.err = err
 		return Info{}, err
 	}
