@@ -248,6 +248,7 @@ func (j *Journal) commit(ctx context.Context, c *catalogue) error {
 	noted := len(j.noted)
 	j.mu.RUnlock()
 	c.Fold.Closed = pruneEpochs(c.Fold.Closed, &c.Retained)
+	c.pruneTimelines(&c.Retained)
 	if err := j.writeCatalogue(c); err != nil {
 		return err
 	}

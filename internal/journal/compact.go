@@ -10,8 +10,9 @@ import (
 // mergeRuns is how many neighbouring runs of about one size are merged into one.
 const mergeRuns = 3
 
-// plan chooses runs to merge: the newest ones of which each is no larger than all that are newer together. Their number
-// stays logarithmic so, and each byte is rewritten as often. While a large merge is under way the runs that came after
+// plan chooses runs to merge: the newest ones of which each is no more than twice as large as all that are newer together.
+// Every run is then more than twice as large as all newer ones, so their number is logarithmic, and each byte is rewritten
+// as often. While a large merge is under way the runs that came after
 // it are planned on their own, so they never pile up.
 func (c *catalogue) plan() bool {
 	first := 0 // of those that are not being merged
@@ -21,7 +22,7 @@ func (c *catalogue) plan() bool {
 		}
 	}
 	sum, lo := int64(0), len(c.Runs)
-	for lo > first && (lo == len(c.Runs) || c.Runs[lo-1].bytes() <= sum) {
+	for lo > first && (lo == len(c.Runs) || c.Runs[lo-1].bytes() <= 2*sum) {
 		lo--
 		sum += c.Runs[lo].bytes()
 	}

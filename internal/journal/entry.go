@@ -53,6 +53,22 @@ func (e *entry) version(baseEpoch uint64) layer.Version {
 	return layer.Version{Epoch: baseEpoch + uint64(e.epoch), Position: e.pos}
 }
 
+// cells that its data touches, each with a sum.
+func (e *entry) cells() int {
+	if e.kind != wire.KindData {
+		return 0
+	}
+	return wire.Cells(e.sector, uint64(e.sectors)*wire.SectorSize)
+}
+
+func countSums(index []entry) int {
+	n := 0
+	for i := range index {
+		n += index[i].cells()
+	}
+	return n
+}
+
 func (e *entry) endsBio() bool { return e.flags&entryEnd != 0 }
 
 func (e *entry) append(b []byte) []byte {

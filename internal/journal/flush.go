@@ -26,7 +26,11 @@ func (j *Journal) flush(ctx context.Context, l *Limits) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	m, err := j.loadSegment(s, index)
+	sums, err := j.indexSums(s, index)
+	if err != nil {
+		return false, err
+	}
+	m, err := j.loadSegment(s, index, sums)
 	if err != nil {
 		return false, err
 	}
@@ -51,7 +55,6 @@ func (j *Journal) flushInto(ctx context.Context, c *catalogue, s *segment, index
 	f := c.Fold.fold()
 	f.restore(&s.sum)
 	c.Fold, c.Flushed, c.Frames = saveFold(f), s.number, c.Frames+uint64(s.sum.Frames)
-	c.pruneTimelines(&c.Retained)
 	return nil
 }
 
@@ -60,13 +63,14 @@ type segmentData struct {
 	baseline, captured *layer.Memory
 }
 
-// loadSegment reads a segment by its index. A frame that is damaged makes what the index says of it lost.
-func (j *Journal) loadSegment(s *segment, index []entry) (*segmentData, error) {
+// loadSegment reads a segment by its index. A frame that is damaged makes what the index says of it lost; its sums are
+// kept, by which the same content is known should it come again.
+func (j *Journal) loadSegment(s *segment, index []entry, sums []uint64) (*segmentData, error) {
 	m := &segmentData{baseline: &layer.Memory{}, captured: &layer.Memory{}}
 	f, err := j.openSegment(s.number)
 	if fault.Is(err, fault.Corruption) || fault.Is(err, fault.NotFound) {
 		j.log.Error("journal: segment lost", "dir", j.dir, "err", err)
-		m.lose(index, s.baseEpoch)
+		m.lose(index, sums, s.baseEpoch)
 		return m, nil
 	}
 	if err != nil {
@@ -81,11 +85,11 @@ func (j *Journal) loadSegment(s *segment, index []entry) (*segmentData, error) {
 		switch err := m.addFrame(f, int64(index[0].frame)); {
 		case fault.Is(err, fault.Corruption):
 			j.log.Error("journal: frame lost", "dir", j.dir, "segment", segName(s.number), "offset", index[0].frame, "err", err)
-			m.lose(index[:n], s.baseEpoch)
+			m.lose(index[:n], sums, s.baseEpoch)
 		case err != nil:
 			return nil, err
 		}
-		index = index[n:]
+		index, sums = index[n:], sums[countSums(index[:n]):]
 	}
 	return m, nil
 }
@@ -97,12 +101,27 @@ func (m *segmentData) part(baseline bool) *layer.Memory {
 	return m.captured
 }
 
-func (m *segmentData) lose(index []entry, baseEpoch uint64) {
+func (m *segmentData) lose(index []entry, sums []uint64, baseEpoch uint64) {
 	for i := range index {
-		if e := &index[i]; e.sectors > 0 {
-			m.part(e.flags&entryBaseline != 0).Add(e.disk, e.sector, uint64(e.sectors), e.version(baseEpoch), layer.Lost, nil, nil)
+		e := &index[i]
+		own := sums[:e.cells():e.cells()]
+		sums = sums[len(own):]
+		switch part := m.part(e.flags&entryBaseline != 0); {
+		case e.sectors == 0:
+		case e.kind == wire.KindData:
+			part.Add(e.disk, e.sector, uint64(e.sectors), e.version(baseEpoch), layer.Lost, nil, known(own))
+		default:
+			part.Add(e.disk, e.sector, uint64(e.sectors), e.version(baseEpoch), layer.Zero, nil, nil) // the index says all of it
 		}
 	}
+}
+
+// known is nil for the sums of a frame that had none.
+func known(sums []uint64) []uint64 {
+	if slices.Contains(sums, 0) {
+		return nil
+	}
+	return sums
 }
 
 // addFrame keeps the frame's payload: each is read into memory of its own.

@@ -19,7 +19,7 @@ func (j *Journal) reindex(n uint64, before fold, cause error) (*segment, []entry
 		return nil, nil, err
 	}
 	s := b.segment()
-	if err := j.writeSidecar(s, b.index); err != nil {
+	if err := j.writeSidecar(s, b.index, b.sums); err != nil {
 		return nil, nil, err
 	}
 	j.log.Warn("journal: index made anew", "dir", j.dir, "segment", segName(n), "because", cause)
@@ -42,6 +42,15 @@ func (j *Journal) entries(p *published, s *segment) ([]entry, error) {
 	defer j.reindexing.Unlock()
 	_, index, err = j.reindex(s.number, before, err)
 	return index, err
+}
+
+// indexSums reads the sums that belong to the index of a sealed segment, which was read before and so is sound.
+func (j *Journal) indexSums(s *segment, index []entry) ([]uint64, error) {
+	sums, err := j.readSums(s.number)
+	if fault.Is(err, fault.Corruption) || (err == nil && len(sums) != countSums(index)) {
+		return make([]uint64, countSums(index)), nil // they are of use only where the segment is damaged as well
+	}
+	return sums, err
 }
 
 // endCache keeps the ends of bios of the stretches of the journal that were asked for last: lookups by instant or

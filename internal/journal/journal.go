@@ -142,6 +142,7 @@ type undo struct {
 	raw    int64
 	frames int
 	index  int
+	sums   int
 	epochs int
 	spans  []span
 }

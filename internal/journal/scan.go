@@ -18,11 +18,13 @@ type builder struct {
 	torn      bool // a scan ended at a frame that is not whole
 	sealing   bool // its sidecar may be there, even if writing that failed
 	index     []entry
+	sums      []uint64 // of the data of index, in order; 0 where the frame had none
 	spans     []span
 	epochs    []uint64 // current at some frame
 
 	extents []wire.Extent // scratch
 	fresh   []entry       // scratch
+	summed  []uint64      // scratch
 }
 
 func newBuilder(f *segFile, before fold) *builder {
@@ -51,7 +53,18 @@ func (b *builder) stage(f *wire.Frame, disks diskSet) (staged, error) {
 		return staged{}, refuse(fault.Invalid, &f.Header, "%d index entries, the most is %d", n, maxFrameEntries)
 	}
 	b.fresh = appendEntries(b.fresh[:0], &f.Header, b.extents, uint32(b.bytes), uint16(s.fold.cur.Number-b.baseEpoch), clock)
+	if b.summed, err = b.sumsOf(f); err != nil {
+		return staged{}, err
+	}
 	return s, nil
+}
+
+// sumsOf is the agent's sums; a frame of format 1 has none, and summing it here would prove nothing.
+func (b *builder) sumsOf(f *wire.Frame) ([]uint64, error) {
+	if f.Header.Summed() {
+		return f.Sums(b.summed[:0])
+	}
+	return append(b.summed[:0], make([]uint64, countSums(b.fresh))...), nil
 }
 
 func (b *builder) commit(s staged) {
@@ -64,6 +77,7 @@ func (b *builder) commit(s staged) {
 		b.epochs = append(b.epochs, n)
 	}
 	b.index = append(b.index, b.fresh...)
+	b.sums = append(b.sums, b.summed...)
 	for i := range b.fresh {
 		if e := &b.fresh[i]; e.endsBio() {
 			b.spans = addSpan(b.spans, n, e)

@@ -26,9 +26,11 @@ The sidecar of a sealed segment, seg-<20 digits>.idx, written atomically after t
 	48  8  base epoch
 	56  8  bytes of the sealed entries
 	64 32  salt of the sidecar's key
-	96 24  zero
+	96  8  bytes of the sealed sums
+	104 16 zero
 	120 8  XXH3-64 of bytes [0,120)
-	128    summary (JSON), then entries of 40 bytes as one S2 block, each sealed; its name and the segment number are
+	128    summary (JSON), entries of 40 bytes as one S2 block, then the sums of the data of all entries, 8 bytes for
+	       each cell, 0 where the frame had none; each of the three sealed, its name and the segment number
 	       authenticated with it
 
 Opening a journal reads summaries only; entries are read when a View or an instant needs them. Everything in it can be
@@ -75,7 +77,7 @@ func idxAAD(part string, number uint64) []byte {
 	return binary.LittleEndian.AppendUint64([]byte(part), number)
 }
 
-func encodeSidecar(d *directory, s *segment, index []entry) ([]byte, error) {
+func encodeSidecar(d *directory, s *segment, index []entry, sums []uint64) ([]byte, error) {
 	sum, err := json.Marshal(s.sum)
 	if err != nil {
 		return nil, fault.New(fault.Bug, "journal: seal", "%w", err)
@@ -94,7 +96,13 @@ func encodeSidecar(d *directory, s *segment, index []entry) ([]byte, error) {
 	b = c.Seal(b, sum, idxAAD("summary", s.number))
 	entries := len(b)
 	b = c.Seal(b, packed, idxAAD("entries", s.number))
+	sealed := len(b)
 	le := binary.LittleEndian
+	raw = raw[:0]
+	for _, sum := range sums {
+		raw = le.AppendUint64(raw, sum)
+	}
+	b = c.Seal(b, raw, idxAAD("sums", s.number))
 	le.PutUint32(b, idxMagic)
 	le.PutUint32(b[4:], idxVersion)
 	copy(b[8:], d.id[:])
@@ -103,17 +111,19 @@ func encodeSidecar(d *directory, s *segment, index []entry) ([]byte, error) {
 	le.PutUint32(b[40:], uint32(entries-idxHeaderSize))
 	le.PutUint32(b[44:], uint32(len(index)))
 	le.PutUint64(b[48:], s.baseEpoch)
-	le.PutUint64(b[56:], uint64(len(b)-entries))
+	le.PutUint64(b[56:], uint64(sealed-entries))
 	copy(b[64:], salt[:])
+	le.PutUint64(b[96:], uint64(len(b)-sealed))
 	le.PutUint64(b[120:], xxh3.Hash(b[:120]))
 	return b, nil
 }
 
 // idxHeader is a verified sidecar header.
 type idxHeader struct {
-	number, bytes, baseEpoch, sealed uint64
-	summary, entries                 uint32
-	salt                             [encryption.SaltSize]byte
+	number, bytes, baseEpoch uint64
+	summary, entries         uint32
+	sealed, sums             uint64 // bytes
+	salt                     [encryption.SaltSize]byte
 }
 
 func parseIdxHeader(b []byte, id [16]byte, number uint64) (idxHeader, error) {
@@ -130,12 +140,12 @@ func parseIdxHeader(b []byte, id [16]byte, number uint64) (idxHeader, error) {
 	}
 	h := idxHeader{
 		number: le.Uint64(b[24:]), bytes: le.Uint64(b[32:]), summary: le.Uint32(b[40:]), entries: le.Uint32(b[44:]),
-		baseEpoch: le.Uint64(b[48:]), sealed: le.Uint64(b[56:]), salt: [encryption.SaltSize]byte(b[64:96]),
+		baseEpoch: le.Uint64(b[48:]), sealed: le.Uint64(b[56:]), sums: le.Uint64(b[96:]), salt: [encryption.SaltSize]byte(b[64:96]),
 	}
 	switch {
 	case [16]byte(b[8:24]) != id || h.number != number:
 		return idxHeader{}, fault.New(fault.Corruption, op, "belongs to segment %d of journal %x", h.number, b[8:24])
-	case h.summary > maxSummary || h.entries > maxEntries || h.sealed > 2*maxEntries*entrySize || h.bytes > 2*maxSegmentBytes:
+	case h.summary > maxSummary || h.entries > maxEntries || h.sealed > 2*maxEntries*entrySize || h.sums > 2*maxSegmentBytes || h.bytes > 2*maxSegmentBytes:
 		return idxHeader{}, fault.New(fault.Corruption, op, "sizes make no sense")
 	}
 	return h, nil
@@ -177,32 +187,68 @@ func (h *idxHeader) parseEntries(c *encryption.FileCipher, b []byte) ([]entry, e
 	return index, nil
 }
 
-// readSidecar reads the summary of a segment's sidecar and, if asked, its entries.
-func (d *directory) readSidecar(number uint64, withEntries bool) (_ *segment, _ []entry, err error) {
+// openSidecar opens a sidecar and verifies its header.
+func (d *directory) openSidecar(number uint64) (vfs.File, idxHeader, *encryption.FileCipher, error) {
 	f, err := d.fs.Open(d.path(idxName(number)))
 	if err != nil {
-		return nil, nil, vfs.Fault("journal: "+idxName(number), err)
+		return nil, idxHeader{}, nil, vfs.Fault("journal: "+idxName(number), err)
 	}
-	defer func() { err = errors.Join(err, f.Close()) }()
+	h, c, err := d.sidecarHeader(f, number)
+	if err != nil {
+		return nil, h, nil, errors.Join(err, f.Close())
+	}
+	return f, h, c, nil
+}
+
+func (d *directory) sidecarHeader(f vfs.File, number uint64) (h idxHeader, c *encryption.FileCipher, err error) {
+	op := "journal: " + idxName(number)
 	size, err := f.Size()
 	if err != nil {
-		return nil, nil, vfs.Fault("journal: "+idxName(number), err)
+		return h, nil, vfs.Fault(op, err)
 	}
 	head := make([]byte, min(size, idxHeaderSize))
 	if err := vfs.ReadFull(f, head, 0); err != nil {
-		return nil, nil, vfs.Fault("journal: "+idxName(number), err)
+		return h, nil, vfs.Fault(op, err)
 	}
-	h, err := parseIdxHeader(head, d.id, number)
+	if h, err = parseIdxHeader(head, d.id, number); err != nil {
+		return h, nil, err
+	}
+	if size != idxHeaderSize+int64(h.summary)+int64(h.sealed)+int64(h.sums) {
+		return h, nil, fault.New(fault.Corruption, op, "%d bytes do not fit its header", size)
+	}
+	c, err = d.key.File(h.salt, idxPurpose)
+	return h, c, err
+}
+
+// readSums reads the sums of a sidecar.
+func (d *directory) readSums(number uint64) (_ []uint64, err error) {
+	f, h, c, err := d.openSidecar(number)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	b := make([]byte, h.sums)
+	if err := vfs.ReadFull(f, b, idxHeaderSize+int64(h.summary)+int64(h.sealed)); err != nil {
+		return nil, vfs.Fault("journal: "+idxName(number), err)
+	}
+	raw, err := c.Open(nil, b, idxAAD("sums", number))
+	if err != nil || len(raw)%8 != 0 {
+		return nil, fault.New(fault.Corruption, "journal: "+idxName(number), "sums damaged")
+	}
+	sums := make([]uint64, len(raw)/8)
+	for i := range sums {
+		sums[i] = binary.LittleEndian.Uint64(raw[8*i:])
+	}
+	return sums, nil
+}
+
+// readSidecar reads the summary of a segment's sidecar and, if asked, its entries.
+func (d *directory) readSidecar(number uint64, withEntries bool) (_ *segment, _ []entry, err error) {
+	f, h, c, err := d.openSidecar(number)
 	if err != nil {
 		return nil, nil, err
 	}
-	if size != idxHeaderSize+int64(h.summary)+int64(h.sealed) {
-		return nil, nil, fault.New(fault.Corruption, "journal: "+idxName(number), "%d bytes do not fit its header", size)
-	}
-	c, err := d.key.File(h.salt, idxPurpose)
-	if err != nil {
-		return nil, nil, err
-	}
+	defer func() { err = errors.Join(err, f.Close()) }()
 	b := make([]byte, h.summary)
 	if err := vfs.ReadFull(f, b, idxHeaderSize); err != nil {
 		return nil, nil, vfs.Fault("journal: "+idxName(number), err)

@@ -30,6 +30,32 @@ func seeds(t *testing.T, n int) []uint64 {
 	return list
 }
 
+// sharded runs a model for many seeds on both cores of a small machine: UNDERSTUDY_MODEL times as many at night.
+func sharded(t *testing.T, n int, run func(*testing.T, uint64)) {
+	if k, err := strconv.Atoi(os.Getenv("UNDERSTUDY_MODEL")); err == nil {
+		n *= k
+	}
+	if testing.Short() {
+		n /= 10
+	}
+	list := seeds(t, n)
+	half := (len(list) + 1) / 2
+	for i, shard := range [][]uint64{list[:half], list[half:]} {
+		t.Run(strconv.Itoa(i), func(t *testing.T) {
+			t.Parallel()
+			var seed uint64
+			t.Cleanup(func() {
+				if t.Failed() {
+					t.Logf("UNDERSTUDY_SEED=%d", seed)
+				}
+			})
+			for _, seed = range shard {
+				run(t, seed)
+			}
+		})
+	}
+}
+
 func newRand(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, 1)) }
 
 var simDisks = []wire.Disk{{Index: 0, Device: "/dev/sda", Bytes: 48 << 9}, {Index: 3, Device: "/dev/sdb", Bytes: 16 << 9}}

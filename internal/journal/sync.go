@@ -48,7 +48,7 @@ func (j *Journal) sync() error {
 func (j *Journal) publish() {
 	t := j.tail
 	j.undo = undo{
-		fold: t.fold, bytes: t.bytes, raw: t.raw, frames: t.frames, index: len(t.index), epochs: len(t.epochs), spans: slices.Clone(t.spans),
+		fold: t.fold, bytes: t.bytes, raw: t.raw, frames: t.frames, index: len(t.index), sums: len(t.sums), epochs: len(t.epochs), spans: slices.Clone(t.spans),
 	}
 	v := &tailView{
 		number: t.number, baseEpoch: t.baseEpoch, bytes: t.bytes, frames: t.frames, index: t.index[:len(t.index):len(t.index)], spans: j.undo.spans,
@@ -80,6 +80,7 @@ func (j *Journal) heal() error {
 		}
 		t, u := j.tail, &j.undo
 		t.fold, t.bytes, t.raw, t.frames = u.fold, u.bytes, u.raw, u.frames
+		t.sums = t.sums[:u.sums:u.sums]
 		t.index, t.epochs, t.spans = t.index[:u.index:u.index], t.epochs[:u.epochs:u.epochs], slices.Clone(u.spans)
 	}
 	j.failed, j.cut = nil, false
@@ -116,7 +117,7 @@ func (j *Journal) seal() error {
 	}
 	j.tail.sealing = true
 	s := j.tail.segment()
-	if err := j.writeSidecar(s, j.tail.index); err != nil {
+	if err := j.writeSidecar(s, j.tail.index, j.tail.sums); err != nil {
 		return err
 	}
 	if err := j.file.Close(); err != nil { // harmless: it is synced
@@ -136,8 +137,8 @@ func (j *Journal) addSealed(s *segment) {
 	j.pub.frames += uint64(s.sum.Frames)
 }
 
-func (d *directory) writeSidecar(s *segment, index []entry) error {
-	b, err := encodeSidecar(d, s, index)
+func (d *directory) writeSidecar(s *segment, index []entry, sums []uint64) error {
+	b, err := encodeSidecar(d, s, index, sums)
 	if err != nil {
 		return err
 	}

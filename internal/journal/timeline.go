@@ -3,6 +3,7 @@ package journal
 import (
 	"context"
 	"encoding/binary"
+	"sync"
 
 	"github.com/klauspost/compress/zstd"
 	"github.com/zeebo/xxh3"
@@ -36,6 +37,14 @@ const (
 	maxEnds      = 4 << 20
 )
 
+// Both are safe for concurrent use as they are used here, and too large to make each time.
+var (
+	timelineEncoder = sync.OnceValues(func() (*zstd.Encoder, error) { return zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1)) })
+	timelineDecoder = sync.OnceValues(func() (*zstd.Decoder, error) {
+		return zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(maxTimeline))
+	})
+)
+
 // end of a bio.
 type end struct {
 	version layer.Version
@@ -67,7 +76,7 @@ func encodeTimeline(d *directory, number uint64, ends []end) ([]byte, error) {
 		raw = binary.AppendUvarint(raw, uint64(e.time-last.time))
 		last = e
 	}
-	enc, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1))
+	enc, err := timelineEncoder()
 	if err != nil {
 		return nil, fault.New(fault.Bug, "journal: timeline", "%w", err)
 	}
@@ -103,11 +112,10 @@ func parseTimeline(d *directory, number uint64, b []byte) ([]end, error) {
 	if err != nil {
 		return nil, fault.Wrap(op, err)
 	}
-	dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(maxTimeline))
+	dec, err := timelineDecoder()
 	if err != nil {
 		return nil, fault.New(fault.Bug, op, "%w", err)
 	}
-	defer dec.Close()
 	raw, err := dec.DecodeAll(packed, nil)
 	if err != nil {
 		return nil, fault.New(fault.Corruption, op, "%w", err)

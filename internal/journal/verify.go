@@ -336,7 +336,11 @@ func (v *verifier) sidecar(b *builder, side *segment, index []entry) error {
 		return nil
 	}
 	want := b.segment()
-	if side.bytes == want.bytes && side.baseEpoch == want.baseEpoch && side.sum.equal(&want.sum) && slices.Equal(index, b.index) {
+	sums, err := v.readSums(b.number)
+	if err != nil {
+		return v.r.note(err)
+	}
+	if slices.Equal(sums, b.sums) && side.bytes == want.bytes && side.baseEpoch == want.baseEpoch && side.sum.equal(&want.sum) && slices.Equal(index, b.index) {
 		return nil
 	}
 	return v.r.note(fault.New(fault.Corruption, "journal: "+idxName(b.number), "differs from its segment").
