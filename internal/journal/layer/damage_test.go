@@ -47,7 +47,7 @@ func TestEveryByteDamaged(t *testing.T) {
 	points := []Version{{1, 1020}, {9, 0}}
 	require.Zero(t, w.wrongBytes(opened(t, w.cipher, 1, file, nil), points))
 	t.Logf("%d bytes", len(file))
-	step := 1 + len(file)/3000
+	step := 1 + len(file)/1500
 	for i := w.rnd.IntN(step); i < len(file); i += step {
 		damaged := slices.Clone(file)
 		damaged[i] ^= 1 << w.rnd.IntN(8)
@@ -181,7 +181,7 @@ func (w *world) all() (its []Iterator) {
 
 // Random damage of blocks: reading, merging and reading what was merged gives the truth, or refuses what Verify names.
 func TestDamageIsContained(t *testing.T) {
-	for _, seed := range seeds(t, 60) {
+	for _, seed := range seeds(t, 25) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			w := newWorld(t, seed)
 			var all damage
@@ -206,7 +206,7 @@ func TestDamageIsContained(t *testing.T) {
 
 // The same where a span's versions fill several index blocks, each of which may be the damaged one.
 func TestDamageInDeepSpan(t *testing.T) {
-	for _, seed := range seeds(t, 2) {
+	for _, seed := range seeds(t, 1) {
 		w := newWorld(t, seed)
 		w.size = 1000
 		m, value := hotSpot(7000, 400, 8)

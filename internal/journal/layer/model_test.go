@@ -283,9 +283,9 @@ func model(t *testing.T, seed uint64) {
 }
 
 func TestModel(t *testing.T) {
-	n := 100
+	n := 40
 	if testing.Short() {
-		n = 20
+		n = 8
 	}
 	for _, seed := range seeds(t, n) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) { model(t, seed) })
