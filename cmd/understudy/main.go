@@ -18,14 +18,16 @@ import (
 )
 
 type cli struct {
-	Serve   serveCmd   `cmd:"" help:"Run the control plane, the replication server and the journal."`
-	Agent   agentCmd   `cmd:"" help:"The agent of a source server."`
-	Points  pointsCmd  `cmd:"" help:"Show what of a source server can be recovered."`
-	Export  exportCmd  `cmd:"" help:"Write a source server's disk at a chosen instant to an image file."`
-	NBD     nbdCmd     `cmd:"" name:"nbd" help:"Hand out disks over NBD."`
-	Journal journalCmd `cmd:"" help:"Examine journals offline."`
-	Backup  backupCmd  `cmd:"" help:"Save a running installation, without the replicated data, to a file."`
-	Restore restoreCmd `cmd:"" help:"Make an installation of a backup."`
+	Serve    serveCmd    `cmd:"" help:"Run the control plane, the replication server and the journal."`
+	Agent    agentCmd    `cmd:"" help:"The agent of a source server."`
+	Points   pointsCmd   `cmd:"" help:"Show what of a source server can be recovered."`
+	Export   exportCmd   `cmd:"" help:"Write a source server's disk at a chosen instant to an image file."`
+	NBD      nbdCmd      `cmd:"" name:"nbd" help:"Hand out disks over NBD."`
+	Journal  journalCmd  `cmd:"" help:"Examine journals offline."`
+	Events   eventsCmd   `cmd:"" help:"Show what happened to source servers, or follow it."`
+	Webhooks webhooksCmd `cmd:"" help:"Where events are sent."`
+	Backup   backupCmd   `cmd:"" help:"Save a running installation, without the replicated data, to a file."`
+	Restore  restoreCmd  `cmd:"" help:"Make an installation of a backup."`
 
 	LogFormat string           `help:"Log lines as text or json." enum:"text,json" default:"text" env:"UNDERSTUDY_LOG_FORMAT"`
 	LogLevel  slog.Level       `help:"Lowest level logged: debug, info, warn, error." default:"info" env:"UNDERSTUDY_LOG_LEVEL"`

@@ -92,8 +92,8 @@ func newWorld(t *testing.T) *world {
 	now := func() time.Time { return addedAt.Add(49*time.Hour + 3*time.Second) }
 	w.endpoint.Serve(drs.New(drsapi.New(onlyDRS(store, drsapi.Domain{
 		Servers: w.fleet, Replication: w.fleet, Templates: rct, Points: snapshots{w.fleet}, Accounts: acc, Region: region, Now: now}))))
-	w.endpoint.Serve(mgn.New(mgnapi.New(mgnapi.Domain{
-		Servers: w.fleet, Replication: w.fleet, Templates: rct, Accounts: acc, Region: region, Now: now})))
+	w.endpoint.Serve(mgn.New(mgnapi.New(onlyMGN(store, mgnapi.Domain{
+		Servers: w.fleet, Replication: w.fleet, Templates: rct, Accounts: acc, Region: region, Now: now}))))
 	w.server = httptest.NewTLSServer(w.endpoint)
 	t.Cleanup(w.server.Close)
 	return w

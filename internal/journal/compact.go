@@ -14,7 +14,8 @@ const mergeRuns = 3
 // Every run is then more than twice as large as all newer ones, so their number is logarithmic, and each byte is rewritten
 // as often. While a large merge is under way the runs that came after
 // it are planned on their own, so they never pile up.
-func (c *catalogue) plan() bool {
+func (c *catalogue) plan() {
+	c.Merging = slices.DeleteFunc(c.Merging, func(g []uint64) bool { return len(c.members(g)) < 2 })
 	first := 0 // of those that are not being merged
 	for i := range c.Runs {
 		if slices.ContainsFunc(c.Merging, func(g []uint64) bool { return slices.Contains(g, c.Runs[i].ID) }) {
@@ -27,42 +28,33 @@ func (c *catalogue) plan() bool {
 		sum += c.Runs[lo].bytes()
 	}
 	if len(c.Runs)-lo < mergeRuns {
-		return false
+		return
 	}
 	var group []uint64
 	for _, r := range c.Runs[lo:] {
 		group = append(group, r.ID)
 	}
 	c.Merging = append(c.Merging, group)
-	return true
 }
 
-// group is the indices of the runs that are being merged now, oldest first. Groups that are done are forgotten.
-func (c *catalogue) group() []int {
-	for len(c.Merging) > 0 {
-		last := c.Merging[len(c.Merging)-1]
-		var list []int
-		for i := range c.Runs {
-			if slices.Contains(last, c.Runs[i].ID) {
-				list = append(list, i)
-			}
+// members is the indices of the runs of a group that are still there, oldest first.
+func (c *catalogue) members(group []uint64) (list []int) {
+	for i := range c.Runs {
+		if slices.Contains(group, c.Runs[i].ID) {
+			list = append(list, i)
 		}
-		if len(list) > 1 {
-			return list
-		}
-		c.Merging = c.Merging[:len(c.Merging)-1]
 	}
-	return nil
+	return list
 }
 
 // mergeStep merges the next stretch of the runs that are being merged.
 func (j *Journal) mergeStep(ctx context.Context, l *Limits) (bool, error) {
 	c := j.catalogue().clone()
 	c.plan()
-	g := c.group()
-	if g == nil {
+	if len(c.Merging) == 0 {
 		return false, nil
 	}
+	g := c.members(c.Merging[len(c.Merging)-1])
 	from, to, move := c.stretch(g)
 	if move != nil {
 		move(c)

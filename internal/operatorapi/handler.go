@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/understudy-dr/understudy/internal/control"
+	"github.com/understudy-dr/understudy/internal/control/events"
 	"github.com/understudy-dr/understudy/internal/fault"
 	"github.com/understudy-dr/understudy/internal/nbd"
 	"github.com/understudy-dr/understudy/internal/operatorapi/schema"
@@ -29,7 +30,13 @@ type Config struct {
 	Points   control.Points
 	Volumes  *volume.Opener
 	Journals volume.Journals
-	Log      *slog.Logger
+	Events   *events.Recorder
+	Webhooks *events.Webhooks
+	// DeletePoint drops a recovery point before its time.
+	DeletePoint func(ctx context.Context, s state.Scope, id string) error
+	Retention   Retention
+	Upkeep      Upkeep
+	Log         *slog.Logger
 }
 
 // Handler serves the operations. Upgraded connections outlive their request: they end with the context of New.
@@ -46,6 +53,8 @@ func New(ctx context.Context, c Config) *Handler {
 	h.mux.HandleFunc("GET "+schema.PathPoints, h.answer(h.points))
 	h.mux.HandleFunc("GET "+schema.PathResolve, h.answer(h.resolve))
 	h.mux.HandleFunc("GET "+schema.PathVolume, h.volume)
+	h.routeEvents()
+	h.routeJournals()
 	h.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		h.refuse(w, fault.New(fault.NotFound, "", "no operation %s %s", r.Method, r.URL.Path))
 	})
@@ -217,7 +226,7 @@ func (h *Handler) choice(r *http.Request, s state.Server) (volume.Choice, error)
 func (h *Handler) volume(w http.ResponseWriter, r *http.Request) {
 	h.open.Add(1)
 	defer h.open.Done()
-	v, device, err := h.find(r)
+	source, v, device, err := h.find(r)
 	if err != nil {
 		h.refuse(w, err)
 		return
@@ -230,31 +239,32 @@ func (h *Handler) volume(w http.ResponseWriter, r *http.Request) {
 	// The request's own context ends with this method on an upgraded connection; the server's is what counts.
 	ctx, cancel := context.WithCancel(h.ctx)
 	defer cancel()
+	done := h.using(ctx, source, v.Point().Position)
 	s := &nbd.Server{Log: h.Log, Exports: nbd.Static(nbd.Export{Description: device, Backend: backend{v}, ReadOnly: true})}
-	if err := errors.Join(s.ServeConn(ctx, conn), v.Close()); err != nil && ctx.Err() == nil {
+	if err := errors.Join(s.ServeConn(ctx, conn), v.Close(), done()); err != nil && ctx.Err() == nil {
 		h.Log.Info("a volume's connection ended", "device", device, "error", err)
 	}
 }
 
-func (h *Handler) find(r *http.Request) (*volume.Volume, string, error) {
+func (h *Handler) find(r *http.Request) (state.Server, *volume.Volume, string, error) {
 	s, err := h.server(r)
 	if err != nil {
-		return nil, "", err
+		return state.Server{}, nil, "", err
 	}
 	if r.Header.Get("Upgrade") != schema.UpgradeNBD {
-		return nil, "", fault.New(fault.Invalid, "", "a volume is read over an upgraded connection: send 'Upgrade: %s'", schema.UpgradeNBD)
+		return state.Server{}, nil, "", fault.New(fault.Invalid, "", "a volume is read over an upgraded connection: send 'Upgrade: %s'", schema.UpgradeNBD)
 	}
 	device := r.URL.Query().Get(schema.ParamDevice)
 	index, err := diskIndex(s, device)
 	if err != nil {
-		return nil, "", err
+		return state.Server{}, nil, "", err
 	}
 	choice, err := h.choice(r, s)
 	if err != nil {
-		return nil, "", err
+		return state.Server{}, nil, "", err
 	}
 	v, err := h.Volumes.Open(r.Context(), s.ID, index, choice)
-	return v, device, err
+	return s, v, device, err
 }
 
 func diskIndex(s state.Server, device string) (uint16, error) {

@@ -60,6 +60,15 @@ type DRSActionParameter struct {
 	Value string
 }
 
+// Events that only DRS logs in a job.
+const (
+	UsingPreviousSnapshotFailed JobEventName = "USING_PREVIOUS_SNAPSHOT_FAILED"
+	UpdateLaunchTemplateStart   JobEventName = "UPDATE_LAUNCH_TEMPLATE_START"
+	UpdateLaunchTemplateEnd     JobEventName = "UPDATE_LAUNCH_TEMPLATE_END"
+	UpdateLaunchTemplateFailed  JobEventName = "UPDATE_LAUNCH_TEMPLATE_FAILED"
+	NetworkRecoveryFail         JobEventName = "NETWORK_RECOVERY_FAIL"
+)
+
 // NetworkStatus is a source network's replicationStatus.
 type NetworkStatus string
 

@@ -28,6 +28,7 @@ type LaunchTemplateVersion struct {
 	Description string
 	Data        LaunchTemplateData
 	CreatedBy   string
+	Token       string `json:",omitempty"` // the client's: a call that is repeated makes one version
 	CreatedAt   time.Time
 }
 

@@ -44,9 +44,9 @@ type header struct {
 	Migrations []int64   `json:"migrations"` // of the schema that the records have
 }
 
-// kept are the entries of a data directory that a backup holds: certificate authority, keys (of access keys' secrets and the
-// wrapped ones of journals), the administrator's credentials.
-var kept = []string{"credentials", "keys", "pki"}
+// kept are the entries of a data directory that a backup holds: the administrator's credentials, keys, the certificate
+// authority, and what wraps the keys of journals.
+var kept = []string{"credentials", "keys", "pki", "wrapping-keys.json"}
 
 // known are those that it leaves out on purpose and need not tell of: the records, which it holds in another form.
 var known = []string{"lock", "state.db", "state.db-shm", "state.db-wal", "state.url"}

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/understudy-dr/understudy/internal/buildinfo"
+	"github.com/understudy-dr/understudy/internal/control/events"
 	"github.com/understudy-dr/understudy/internal/fault"
 	"github.com/understudy-dr/understudy/internal/vfs"
 )
@@ -116,6 +117,7 @@ func (s *server) run(ctx context.Context) error {
 	s.cfg.Log.Info("serving", "version", buildinfo.Version, "control", listener.Addr().String(), "data", s.cfg.DataListen,
 		"data-dir", s.cfg.DataDir, "credentials", s.credentials)
 	return runStages(ctx,
+		events.NewDispatcher(s.webhooks, events.Client(), s.cfg.Log).Run,
 		s.sink.Run,
 		func(ctx context.Context) error { return s.engine.Run(ctx, s.points) },
 		s.points.Run,

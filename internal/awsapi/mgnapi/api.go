@@ -8,21 +8,10 @@ import (
 
 	"github.com/understudy-dr/understudy/api/mgn"
 	"github.com/understudy-dr/understudy/internal/awsapi/wireform"
-	"github.com/understudy-dr/understudy/internal/control"
 	"github.com/understudy-dr/understudy/internal/fault"
 	"github.com/understudy-dr/understudy/internal/sigv4"
 	"github.com/understudy-dr/understudy/internal/state"
 )
-
-// Domain is what the operations act on.
-type Domain struct {
-	Servers     control.Servers
-	Replication control.Replication
-	Templates   control.Templates
-	Accounts    control.Accounts
-	Region      string
-	Now         func() time.Time // time.Now when nil
-}
 
 // API implements mgn.Handler; operations that it does not define are not available.
 type API struct {

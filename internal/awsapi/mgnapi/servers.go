@@ -24,9 +24,6 @@ func (a *API) DescribeSourceServers(ctx context.Context, in *mgn.DescribeSourceS
 	if err != nil {
 		return nil, err
 	}
-	if len(filter.ApplicationIDs) > 0 {
-		return &mgn.DescribeSourceServersOutput{}, nil // no server belongs to an application
-	}
 	servers, next, err := a.d.Servers.List(ctx, sc, serverFilter(&filter), page)
 	if err != nil {
 		return nil, err
@@ -40,7 +37,7 @@ func (a *API) DescribeSourceServers(ctx context.Context, in *mgn.DescribeSourceS
 }
 
 func serverFilter(f *mgn.DescribeSourceServersRequestFilters) state.ServerFilter {
-	out := state.ServerFilter{IDs: f.SourceServerIDs, Archived: f.IsArchived}
+	out := state.ServerFilter{IDs: f.SourceServerIDs, ApplicationIDs: f.ApplicationIDs, Archived: f.IsArchived}
 	if f.IsArchived == nil && len(f.SourceServerIDs) == 0 {
 		out.Archived = new(false)
 	}

@@ -5,10 +5,26 @@ import (
 
 	"github.com/understudy-dr/understudy/api/mgn"
 	"github.com/understudy-dr/understudy/internal/awsapi/wireform"
+	"github.com/understudy-dr/understudy/internal/state"
+)
+
+// Kinds of resources of MGN alone, as they appear in ARNs.
+const (
+	application                 = "application"
+	wave                        = "wave"
+	connector                   = "connector"
+	vcenterClient               = "vcenter-client"
+	launchConfigurationTemplate = "launch-configuration-template"
 )
 
 func (a *API) tagger(ctx context.Context, arn string) (wireform.Tagged, error) {
-	return wireform.Tagger{Servers: a.d.Servers, Templates: a.d.Templates, Region: a.d.Region}.Find(scope(ctx), arn)
+	return wireform.Tagger{Servers: a.d.Servers, Templates: a.d.Templates, Region: a.d.Region, Others: map[string]wireform.Finder{
+		application:                 wireform.Keeping(a.d.Applications, func(v state.Application) map[string]string { return v.Tags }),
+		wave:                        wireform.Keeping(a.d.Waves, func(v state.Wave) map[string]string { return v.Tags }),
+		connector:                   wireform.Keeping(a.d.Connectors, func(v state.Connector) map[string]string { return v.Tags }),
+		launchConfigurationTemplate: wireform.Keeping(a.d.LaunchTemplates, func(v state.MGNLaunchTemplate) map[string]string { return v.Tags }),
+		vcenterClient:               wireform.Keeping(a.d.VcenterClients, func(v state.VcenterClient) map[string]string { return v.Tags }),
+	}}.Find(scope(ctx), arn)
 }
 
 // TagResource adds or overwrites tags.

@@ -1,6 +1,8 @@
 package mgnapi
 
 import (
+	"cmp"
+
 	"github.com/understudy-dr/understudy/api/mgn"
 	"github.com/understudy-dr/understudy/internal/awsapi/wireform"
 	"github.com/understudy-dr/understudy/internal/control"
@@ -9,10 +11,12 @@ import (
 
 // view is a server as MGN shows it.
 func (a *API) view(s *state.Server, r *control.ReplicationInfo) mgn.SourceServer {
-	return mgn.SourceServer{
+	m := &s.Migration
+	out := mgn.SourceServer{
+		ApplicationID:          wireform.Text(m.ApplicationID),
 		Arn:                    a.names(s.Scope).ARN(wireform.SourceServer, s.ID),
 		DataReplicationInfo:    replicationInfo(r),
-		FqdnForActionFramework: wireform.Text(s.Properties.Hints.FQDN),
+		FqdnForActionFramework: wireform.Text(cmp.Or(m.ActionFQDN, s.Properties.Hints.FQDN)),
 		IsArchived:             new(s.Archived),
 		LifeCycle:              a.lifeCycle(s, r),
 		ReplicationType:        mgn.ReplicationType(s.ReplicationType),
@@ -20,7 +24,15 @@ func (a *API) view(s *state.Server, r *control.ReplicationInfo) mgn.SourceServer
 		SourceServerID:         new(s.ID),
 		Tags:                   s.Tags,
 		UserProvidedID:         wireform.Text(s.UserProvidedID),
+		VcenterClientID:        wireform.Text(m.VcenterClientID),
 	}
+	if c := m.Connector; c != (state.ConnectorAction{}) {
+		out.ConnectorAction = &mgn.SourceServerConnectorAction{ConnectorArn: wireform.Text(c.ConnectorARN), CredentialsSecretArn: wireform.Text(c.CredentialsSecretARN)}
+	}
+	if l := m.Launched; l.InstanceID != "" {
+		out.LaunchedInstance = &mgn.LaunchedInstance{Ec2InstanceID: wireform.Text(l.InstanceID), FirstBoot: mgn.FirstBoot(l.FirstBoot), JobID: wireform.Text(l.JobID)}
+	}
+	return out
 }
 
 // lifeCycle always has the records of test and cutover, empty ones too: clients index into them.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/understudy-dr/understudy/internal/control"
+	"github.com/understudy-dr/understudy/internal/control/launchconfig"
 	"github.com/understudy-dr/understudy/internal/control/templates"
 	"github.com/understudy-dr/understudy/internal/fault"
 	"github.com/understudy-dr/understudy/internal/state"
@@ -22,7 +23,7 @@ var _ control.Accounts = (*Accounts)(nil)
 // New returns the accounts in store.
 func New(store state.Store) *Accounts { return &Accounts{store} }
 
-// Initialize may be repeated: what exists is kept. MGN gets its default template, DRS does not; its users
+// Initialize may be repeated: what exists is kept. MGN gets its default templates, DRS does not; its users
 // make their own.
 func (a *Accounts) Initialize(ctx context.Context, s state.Scope) error {
 	err := a.store.Update(ctx, func(tx state.Tx) error {
@@ -32,6 +33,9 @@ func (a *Accounts) Initialize(ctx context.Context, s state.Scope) error {
 		}
 		now := time.Now().UTC()
 		if err := tx.PutInitialised(ctx, s, now); err != nil || s.Service != state.MGN {
+			return err
+		}
+		if err := tx.PutMGNLaunchTemplate(ctx, launchconfig.DefaultMGNTemplate(s, now)); err != nil {
 			return err
 		}
 		return tx.PutTemplate(ctx, state.Template{

@@ -41,6 +41,24 @@ func (r *Recorder) Update(ctx context.Context, fn func(state.Tx) error) error {
 // Changed returns a channel that is closed when an event was recorded after the call, by this process.
 func (r *Recorder) Changed() <-chan struct{} { return r.changed.wait() }
 
+// List shows an account's events in order.
+func (r *Recorder) List(ctx context.Context, account string, f state.EventFilter) (out []state.Event, err error) {
+	err = r.View(ctx, func(tx state.Reader) error {
+		out, err = tx.Events(ctx, account, f)
+		return err
+	})
+	return out, fault.Wrap("events: list", err)
+}
+
+// Last is the place after all events of now.
+func (r *Recorder) Last(ctx context.Context) (seq int64, err error) {
+	err = r.View(ctx, func(tx state.Reader) error {
+		seq, err = tx.LastEvent(ctx)
+		return err
+	})
+	return seq, fault.Wrap("events: last", err)
+}
+
 // recording is a transaction that derives events.
 type recording struct {
 	state.Tx

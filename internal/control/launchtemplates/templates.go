@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"regexp"
+	"slices"
 	"time"
 	"unicode/utf8"
 
@@ -44,6 +45,7 @@ type Draft struct {
 	Description string
 	Data        state.LaunchTemplateData
 	By          string // ARN of who makes it
+	Token       string // the client's own: a call with one that was used before makes nothing new; "" always does
 }
 
 var namePattern = regexp.MustCompile(`^[a-zA-Z0-9().\-/_]{3,128}$`)
@@ -71,6 +73,10 @@ func (t *Templates) Create(ctx context.Context, account, name string, tags map[s
 			return err
 		}
 		if len(have) > 0 {
+			if v, err = tx.LaunchTemplateVersion(ctx, have[0].ID, 1); err == nil && d.Token != "" && v.Token == d.Token {
+				out = have[0]
+				return nil
+			}
 			return fault.New(fault.Conflict, op, "%w", &control.ResourceError{Type: TemplateName, ID: name, Err: ErrExists})
 		}
 		v, err = t.put(ctx, tx, &out, d)
@@ -101,7 +107,7 @@ func (t *Templates) version(of state.LaunchTemplate, d Draft) (state.LaunchTempl
 		return state.LaunchTemplateVersion{}, err
 	}
 	return state.LaunchTemplateVersion{TemplateID: of.ID, Number: of.Latest, Description: d.Description, Data: d.Data,
-		CreatedBy: d.By, CreatedAt: t.now().UTC()}, nil
+		CreatedBy: d.By, Token: d.Token, CreatedAt: t.now().UTC()}, nil
 }
 
 // CreateVersion adds a version. Members that d does not set are taken from the source version, if one is
@@ -109,6 +115,10 @@ func (t *Templates) version(of state.LaunchTemplate, d Draft) (state.LaunchTempl
 func (t *Templates) CreateVersion(ctx context.Context, account string, ref Ref, source string, d Draft) (of state.LaunchTemplate, v state.LaunchTemplateVersion, err error) {
 	err = t.store.Update(ctx, func(tx state.Tx) error {
 		if of, err = find(ctx, tx, account, ref); err != nil {
+			return err
+		}
+		if done, ok, err := madeBefore(ctx, tx, of, d.Token); err != nil || ok {
+			v = done
 			return err
 		}
 		if source != "" {
@@ -128,6 +138,23 @@ func (t *Templates) CreateVersion(ctx context.Context, account string, ref Ref, 
 		return tx.PutLaunchTemplateVersion(ctx, v)
 	})
 	return of, v, fault.Wrap("launch templates: create version", err)
+}
+
+// madeBefore is the version that an earlier call with the same token made. Clients repeat a call whose
+// answer they missed at once, so that it is among the newest.
+func madeBefore(ctx context.Context, r state.Reader, of state.LaunchTemplate, token string) (state.LaunchTemplateVersion, bool, error) {
+	if token == "" {
+		return state.LaunchTemplateVersion{}, false, nil
+	}
+	newest, _, err := r.LaunchTemplateVersions(ctx, of.ID, state.Page{Limit: 20})
+	if err != nil {
+		return state.LaunchTemplateVersion{}, false, err
+	}
+	i := slices.IndexFunc(newest, func(v state.LaunchTemplateVersion) bool { return v.Token == token })
+	if i < 0 {
+		return state.LaunchTemplateVersion{}, false, nil
+	}
+	return newest[i], true, nil
 }
 
 // SetDefault makes a version the one that launches use.

@@ -15,6 +15,10 @@ const (
 	PathPoints  = "/understudy/v1/servers/{server}/points"  // GET: Points
 	PathResolve = "/understudy/v1/servers/{server}/resolve" // GET with a choice: Resolved
 	PathVolume  = "/understudy/v1/servers/{server}/volume"  // GET with a choice and a device, Upgrade: nbd
+
+	PathEvents   = "/understudy/v1/events"             // GET: Events
+	PathWebhooks = "/understudy/v1/webhooks"           // GET: Webhooks; POST NewWebhook: Webhook with its secret
+	PathWebhook  = "/understudy/v1/webhooks/{webhook}" // DELETE
 )
 
 // Query parameters of a choice (exactly one) and of a volume.
