@@ -101,14 +101,17 @@ func (f Form) Numbers(name string) []int {
 	return out[:min(len(out), maxElements)]
 }
 
-// Write answers with a document. A client that has gone away is its own loss.
-func Write(w http.ResponseWriter, status int, document any) {
+// Write answers with a document; the error is one of the document's. A client that has gone away is its own
+// loss.
+func Write(w http.ResponseWriter, status int, document any) error {
 	body, err := xml.Marshal(document)
 	if err != nil {
-		status, body = http.StatusInternalServerError, nil
+		w.WriteHeader(http.StatusInternalServerError)
+		return fault.New(fault.Bug, "query: write", "%w", err)
 	}
 	w.Header().Set("Content-Type", "text/xml;charset=UTF-8")
 	w.WriteHeader(status)
 	_, _ = w.Write([]byte(xml.Header)) // see above
 	_, _ = w.Write(body)
+	return nil
 }

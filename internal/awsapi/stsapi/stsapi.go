@@ -62,8 +62,14 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		a.Refuse(w, requestID, a.refusal(err))
 		return
 	}
-	query.Write(w, http.StatusOK, answer{XMLName: xml.Name{Local: action + "Response"}, Xmlns: namespace,
+	a.write(w, http.StatusOK, answer{XMLName: xml.Name{Local: action + "Response"}, Xmlns: namespace,
 		Result: out, Meta: metadata{requestID}})
+}
+
+func (a *API) write(w http.ResponseWriter, status int, document any) {
+	if err := query.Write(w, status, document); err != nil {
+		a.Log.Error("an answer of sts could not be written", "err", err)
+	}
 }
 
 func (a *API) do(ctx context.Context, action string, form query.Form) (any, error) {
@@ -215,5 +221,5 @@ func (a *API) Refuse(w http.ResponseWriter, requestID string, e *sigv4.Error) {
 		out.Error.Type = "Receiver"
 	}
 	w.Header().Set("X-Amzn-Errortype", out.Error.Code)
-	query.Write(w, e.Status, out)
+	a.write(w, e.Status, out)
 }
