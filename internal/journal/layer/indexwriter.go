@@ -46,15 +46,15 @@ func (x *indexWriter) record(disk uint16, sector, sectors uint64, entries []pend
 	for i := range entries {
 		e := &entries[i]
 		x.rec.entry(e, before)
+		if e.kind == Lost {
+			x.noteLost(lostRange(Key{disk, sector}, sectors, e, before))
+		}
 		before = &e.version
 		if e.version.Less(x.now.oldest) {
 			x.now.oldest = e.version
 		}
 		if x.now.newest.Less(e.version) {
 			x.now.newest = e.version
-		}
-		if e.kind == Lost {
-			x.noteLost(Range{Disk: disk, Sector: sector, Sectors: sectors, Version: e.version})
 		}
 	}
 	x.now.end = sector + sectors
@@ -95,11 +95,20 @@ func (x *indexWriter) cut() error {
 // maxLost bounds the list of damage in the catalogue; beyond it, ranges are told more coarsely.
 const maxLost = 4096
 
+// lostRange is the damage that a lost entry tells of; newer is the entry before it.
+func lostRange(k Key, sectors uint64, e *pendingEntry, newer *Version) Range {
+	r := Range{Disk: k.Disk, Sector: k.Sector, Sectors: sectors, Version: e.version}
+	if e.open && newer != nil {
+		r.Version, r.Since = *newer, e.version
+	}
+	return r
+}
+
 // noteLost adds to the last range of the same version if it goes on there.
 func (x *indexWriter) noteLost(r Range) {
 	for i := range slices.Backward(x.lost[max(0, len(x.lost)-maxRecord):]) {
 		l := &x.lost[max(0, len(x.lost)-maxRecord)+i]
-		if l.Disk == r.Disk && l.Version == r.Version && l.Sector+l.Sectors == r.Sector {
+		if l.Disk == r.Disk && l.Version == r.Version && l.Since == r.Since && l.Sector+l.Sectors == r.Sector {
 			l.Sectors += r.Sectors
 			return
 		}
