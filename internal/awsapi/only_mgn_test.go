@@ -1,0 +1,17 @@
+package awsapi_test
+
+import (
+	"github.com/understudy-dr/understudy/internal/awsapi/mgnapi"
+	"github.com/understudy-dr/understudy/internal/control/inventory"
+	"github.com/understudy-dr/understudy/internal/control/launchconfig"
+	"github.com/understudy-dr/understudy/internal/state"
+)
+
+// onlyMGN adds to a domain what only MGN has, over a store.
+func onlyMGN(store state.Store, d mgnapi.Domain) mgnapi.Domain {
+	q := inventory.DefaultQuotas
+	d.Applications, d.Waves = inventory.NewApplications(store, q), inventory.NewWaves(store, q)
+	d.Connectors, d.VcenterClients, d.Inventory = inventory.NewConnectors(store), inventory.NewVcenterClients(store), inventory.NewServers(store)
+	d.LaunchTemplates, d.LaunchConfigs, d.Actions = launchconfig.NewMGNTemplates(store), launchconfig.NewMGNServers(store), launchconfig.NewMGNActions(store)
+	return d
+}
