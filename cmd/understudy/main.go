@@ -26,6 +26,12 @@ type cli struct {
 	Journal  journalCmd  `cmd:"" help:"Examine journals offline."`
 	Events   eventsCmd   `cmd:"" help:"Show what happened to source servers, or follow it."`
 	Webhooks webhooksCmd `cmd:"" help:"Where events are sent."`
+	Usage    usageCmd    `cmd:"" help:"Show what journals take, and in what condition they are."`
+	Window   windowCmd   `cmd:"" help:"How far back every second can be recovered."`
+	Quota    quotaCmd    `cmd:"" help:"What a journal may store."`
+	Scrub    scrubCmd    `cmd:"" help:"Reading everything stored again, to know that it is intact."`
+	Pins     pinsCmd     `cmd:"" help:"States that are in use, and are kept for as long as they are."`
+	Key      keyCmd      `cmd:"" help:"The keys that wrap the journals' data keys."`
 	Backup   backupCmd   `cmd:"" help:"Save a running installation, without the replicated data, to a file."`
 	Restore  restoreCmd  `cmd:"" help:"Make an installation of a backup."`
 

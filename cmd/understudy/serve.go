@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"log/slog"
+	"time"
 
 	"github.com/understudy-dr/understudy/internal/app/serve"
 )
@@ -16,11 +17,19 @@ type serveCmd struct {
 	Region       string `help:"Region that clients sign for." default:"us-east-1"`
 	AccountID    string `help:"The account, twelve digits." default:"123456789012"`
 	InsecureHTTP bool   `help:"Also take plain HTTP on the control port; loopback addresses only." name:"insecure-http"`
+
+	JournalWindow   span     `help:"Every second of this long can be recovered, of each source server that has no window of its own." default:"24h" group:"Journals:"`
+	SpaceReserve    byteSize `help:"What stays free on the journals' file system; agents are refused before. A hundredth of it by default, 64MiB to 1GiB." placeholder:"SIZE" group:"Journals:"`
+	SpaceSlow       byteSize `help:"Agents are slowed down with less free than this. A twentieth of the file system more than the reserve by default." placeholder:"SIZE" group:"Journals:"`
+	MaintenanceRate byteSize `help:"What maintenance reads and writes in a second at most." default:"128MiB" group:"Journals:"`
+	ScrubPeriod     span     `help:"Everything stored is read and verified again within this." default:"7d" group:"Journals:"`
 }
 
 func (c *serveCmd) Run(ctx context.Context, log *slog.Logger) error {
 	return serve.Run(ctx, serve.Config{
 		DataDir: c.DataDir, StateURL: c.StateURL, Listen: c.Listen, DataListen: c.DataListen, Advertise: c.Advertise, Region: c.Region,
 		AccountID: c.AccountID, InsecureHTTP: c.InsecureHTTP, Log: log,
+		Window: time.Duration(c.JournalWindow), Reserve: int64(c.SpaceReserve), SlowBelow: int64(c.SpaceSlow),
+		MaintenanceRate: int64(c.MaintenanceRate), ScrubPeriod: time.Duration(c.ScrubPeriod),
 	})
 }

@@ -50,6 +50,7 @@ type server struct {
 	templates   *templates.Templates
 	engine      *replication.Engine
 	points      *points.Points
+	retention   *points.Retention
 	sink        *sink.Server
 	volumes     *volume.Opener
 	operator    *operatorapi.Handler
@@ -90,14 +91,18 @@ func assemble(ctx context.Context, c Config) (_ *server, err error) {
 	agents := s.authority.AgentsTLS(certificate)
 	agents.NextProtos = []string{wire.ALPN}
 	s.sink, err = sink.New(sink.Config{Dir: filepath.Join(c.DataDir, "journals"), Listen: c.DataListen, Advertise: c.Advertise, TLS: agents, Roots: s.authority.Pool(),
-		Identify: identify, Journal: journal.Options{Keys: wrapping}, Log: c.Log})
+		Identify: identify, Journal: journal.Options{Keys: wrapping}, ReserveBytes: c.Reserve, SlowBytes: c.SlowBelow,
+		Maintenance: sink.Maintenance{BytesPerSecond: c.MaintenanceRate, ScrubPeriod: c.ScrubPeriod}, Log: c.Log})
 	if err != nil {
 		return nil, err
 	}
 	s.volumes = volume.NewOpener(s.sink.Journal, volume.Options{})
 	s.accounts, s.servers, s.templates = accounts.New(s.store), servers.New(s.store), templates.New(s.store)
 	s.engine = replication.New(s.store, replica{s.sink}, c.Log)
-	s.points = points.New(s.store, s.engine, s.engine.PointMade, c.Log)
+	if s.retention, err = points.NewRetention(s.store, s.sink, c.Window, c.Log); err != nil {
+		return nil, err
+	}
+	s.points = points.New(s.store, s.engine, s.pointMade, c.Log)
 	s.servers.OnAdd(launchconfig.NewDRSServers(s.store).Added)
 	s.servers.OnAdd(launchconfig.NewMGNServers(s.store).Added)
 	return s, nil
@@ -117,6 +122,12 @@ func openState(ctx context.Context, c Config) (*events.Recorder, error) {
 	return events.NewRecorder(store, c.Region), nil
 }
 
+// pointMade tells those who care of a new recovery point.
+func (s *server) pointMade(p state.Point) {
+	s.engine.PointMade(p)
+	s.retention.Changed(p.ServerID)
+}
+
 // identify says which source server an agent's certificate belongs to.
 func identify(c *tls.ConnectionState) (string, error) {
 	id, err := pki.PeerSourceServer(c)
@@ -127,7 +138,7 @@ func identify(c *tls.ConnectionState) (string, error) {
 func (s *server) handler(ctx context.Context) http.Handler {
 	log := s.cfg.Log
 	s.operator = operatorapi.New(ctx, operatorapi.Config{Servers: s.servers, Points: s.points, Volumes: s.volumes, Journals: s.sink.Journal,
-		Events: s.store, Webhooks: s.webhooks, Log: log})
+		Events: s.store, Webhooks: s.webhooks, DeletePoint: s.points.Delete, Retention: s.retention, Upkeep: s.sink, Log: log})
 	agentPath, agents := agentapi.New(agentapi.Config{Account: callerAccount, Region: s.cfg.Region, Servers: s.servers, Replication: s.engine,
 		Authority: s.authority, Log: log})
 

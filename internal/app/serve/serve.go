@@ -30,7 +30,13 @@ type Config struct {
 	Region       string
 	AccountID    string
 	InsecureHTTP bool
-	Log          *slog.Logger
+
+	Window          time.Duration // in which every second of a source server is recoverable, unless it has its own
+	Reserve         int64         // bytes of the journals' file system that stay free
+	SlowBelow       int64         // agents are slowed down with less free than this
+	MaintenanceRate int64         // bytes a second that maintenance reads and writes
+	ScrubPeriod     time.Duration // in which everything stored is read again
+	Log             *slog.Logger
 }
 
 const (
@@ -120,6 +126,7 @@ func (s *server) run(ctx context.Context) error {
 		events.NewDispatcher(s.webhooks, events.Client(), s.cfg.Log).Run,
 		s.sink.Run,
 		func(ctx context.Context) error { return s.engine.Run(ctx, s.points) },
+		s.retention.Run,
 		s.points.Run,
 		func(ctx context.Context) error { return s.serveHTTP(ctx, listener) },
 	)

@@ -23,8 +23,8 @@ type Journals interface {
 	Recoverable(serverID string, position uint64) (time.Time, error)
 	// Retain keeps every instant from since on and these positions, and lets go of the rest. It reads and writes no data.
 	Retain(ctx context.Context, serverID string, since time.Time, positions []uint64) error
-	// Limit is how much a server's journal may store; 0 is no limit.
-	Limit(serverID string, bytes int64)
+	// SetQuota says how much a server's journal may store; 0 is no limit.
+	SetQuota(serverID string, bytes int64)
 }
 
 const (
@@ -152,7 +152,7 @@ func (r *Retention) Apply(ctx context.Context, serverID string) error {
 	if err != nil {
 		return fault.Wrap("points: retention", err)
 	}
-	r.journals.Limit(serverID, keep.quota)
+	r.journals.SetQuota(serverID, keep.quota)
 	newest, err := r.journals.Newest(serverID)
 	if fault.Is(err, fault.NotFound) {
 		return nil

@@ -122,7 +122,7 @@ func (l *ledger) Retain(_ context.Context, id string, since time.Time, positions
 	return nil
 }
 
-func (l *ledger) Limit(id string, bytes int64) {
+func (l *ledger) SetQuota(id string, bytes int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if h := l.journals[id]; h != nil {

@@ -32,8 +32,8 @@ type Config struct {
 	// Identify names the source server that a verified client certificate belongs to.
 	Identify func(*tls.ConnectionState) (serverID string, err error)
 
-	ReserveBytes int64         // refuse frames before less than this is free; default 64 MiB
-	SlowBytes    int64         // acknowledge more slowly when less than this is free; default 16 times the reserve
+	ReserveBytes int64         // refuse frames before less than this is free; default a hundredth of it all, 64 MiB to 1 GiB
+	SlowBytes    int64         // acknowledge more slowly when less than this is free; default a twentieth above the reserve, 15 times it at most
 	IdleTimeout  time.Duration // end a connection that is silent for so long; default 60 s
 	Journal      journal.Options
 	Blobs        blob.Store // object storage for layers; nil keeps them in the staging area
@@ -43,8 +43,6 @@ type Config struct {
 }
 
 const (
-	defaultReserve   = 64 << 20
-	defaultSlow      = 16 // times the reserve
 	defaultIdle      = 60 * time.Second
 	handshakeTimeout = 10 * time.Second
 	lingerTimeout    = 2 * time.Second
@@ -85,12 +83,6 @@ func New(c Config) (*Server, error) {
 	}
 	if c.Journal.Log == nil {
 		c.Journal.Log = c.Log
-	}
-	if c.ReserveBytes <= 0 {
-		c.ReserveBytes = defaultReserve
-	}
-	if c.SlowBytes <= 0 {
-		c.SlowBytes = defaultSlow * c.ReserveBytes
 	}
 	if c.Synced == nil {
 		c.Synced = func(time.Duration) {}

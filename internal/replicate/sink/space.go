@@ -37,17 +37,32 @@ func (s *Server) Room() (Room, error) {
 	if err != nil {
 		return Room{}, vfs.Fault("sink: free space", err)
 	}
-	return Room{Dir: s.c.Dir, Free: space.Free, Total: space.Total, Reserve: s.c.ReserveBytes, Slow: s.c.SlowBytes}, nil
+	r := Room{Dir: s.c.Dir, Free: space.Free, Total: space.Total, Reserve: s.c.ReserveBytes, Slow: s.c.SlowBytes}
+	if r.Reserve <= 0 {
+		r.Reserve = min(max(r.Total/100, leastReserve), mostReserve)
+	}
+	if r.Slow <= 0 {
+		r.Slow = r.Reserve + min(r.Total/20, 15*r.Reserve)
+	}
+	return r, nil
 }
+
+func (r Room) soft() int64 { return r.Slow - r.Reserve }
+
+// The bounds of a reserve that nobody has set.
+const (
+	leastReserve = 64 << 20
+	mostReserve  = 1 << 30
+)
 
 // room keeps the reserve free: whatever else lives on that file system must still be able to write.
 func (s *Server) room(bytes int64) error {
-	space, err := s.fs.Free(s.c.Dir)
+	have, err := s.Room()
 	if err != nil {
-		return vfs.Fault("sink: free space", err)
+		return err
 	}
-	if space.Free-bytes < s.c.ReserveBytes {
-		return fault.New(fault.OutOfSpace, "sink: staging area "+s.c.Dir, "%d bytes are free, %d are kept in reserve", space.Free, s.c.ReserveBytes).
+	if have.Free-bytes < have.Reserve {
+		return fault.New(fault.OutOfSpace, "sink: staging area "+s.c.Dir, "%d bytes are free, %d are kept in reserve", have.Free, have.Reserve).
 			WithHint("free or add disk space; replication goes on by itself")
 	}
 	return nil
@@ -58,6 +73,10 @@ func (s *Server) roomFor(r *replica, bytes int64) error {
 	if err := s.room(bytes); err != nil {
 		return err
 	}
+	return r.inQuota(bytes)
+}
+
+func (r *replica) inQuota(bytes int64) error {
 	w, quota := r.inCare()
 	if w == nil || quota == 0 || w.size()+bytes <= quota {
 		return nil
@@ -70,8 +89,8 @@ func (s *Server) roomFor(r *replica, bytes int64) error {
 // agents come slower before they have to be refused.
 func (s *Server) drag(r *replica) time.Duration {
 	d := time.Duration(0)
-	if space, err := s.fs.Free(s.c.Dir); err == nil {
-		d = dragOf(space.Free-s.c.ReserveBytes, s.c.SlowBytes-s.c.ReserveBytes, s.waits.drag)
+	if have, err := s.Room(); err == nil {
+		d = dragOf(have.Free-have.Reserve, have.soft(), s.waits.drag)
 	}
 	w, quota := r.inCare()
 	if w == nil {
@@ -136,7 +155,11 @@ func (s *Server) relieve(w *ward) {
 	r.mu.Lock()
 	full := fault.Is(r.seen.Err, fault.OutOfSpace)
 	r.mu.Unlock()
-	if !full || w.u.Pressure() == journal.Full || s.roomFor(r, (s.c.SlowBytes-s.c.ReserveBytes)/8) != nil {
+	if !full || w.u.Pressure() == journal.Full {
+		return
+	}
+	_, quota := r.inCare()
+	if have, err := s.Room(); err != nil || s.room(have.soft()/8) != nil || r.inQuota(quota/quotaSoft/8) != nil {
 		return
 	}
 	r.mu.Lock()
