@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"encoding/binary"
 	"math/rand/v2"
 	"testing"
 
@@ -34,7 +35,7 @@ func randomWrites(rng *rand.Rand, n int) func() []byte {
 		for range n {
 			pos++
 			for i := 0; i < len(data)/2; i += 8 {
-				data[i] = byte(rng.Uint32())
+				binary.LittleEndian.PutUint64(data[i:], rng.Uint64())
 			}
 			sector := rng.Uint64N(benchDisk/4096) * 8
 			w.Add(wire.Extent{Kind: wire.KindData, Flags: wire.EndOfBio, Position: pos, Sector: sector, Bytes: 4096, Time: int64(pos)}, data)
@@ -57,35 +58,64 @@ func BenchmarkAppendSync(b *testing.B) {
 	}
 }
 
-// One iteration is a random read of 4 KiB where 256 MiB of random writes are spread over 1 GiB.
-func BenchmarkViewRead(b *testing.B) {
-	j := benchJournal(b)
-	rng := newRand(1)
+// fill writes n frames of 64 random writes of 4 KiB, flushing and merging as it goes, like a replication server does.
+func fill(b *testing.B, j *Journal, rng *rand.Rand, n int) {
 	next := randomWrites(rng, 64)
-	for range 1024 {
+	for range n {
 		require.NoError(b, j.Append(mustParse(b, next())))
+		for j.Pressure() != Relaxed {
+			_, err := j.Maintain(b.Context(), Limits{})
+			require.NoError(b, err)
+		}
 	}
 	require.NoError(b, j.Sync())
+}
+
+func latest(b *testing.B, j *Journal) *View {
 	p, err := j.Latest()
 	require.NoError(b, err)
 	v, err := j.View(b.Context(), p)
 	require.NoError(b, err)
-	b.ReportMetric(float64(v.Memory())/(1<<20), "view-MiB")
+	b.Cleanup(func() { require.NoError(b, v.Close()) })
+	return v
+}
+
+// One iteration is a random read of 4 KiB where 1 GiB of random writes are spread over 1 GiB, in layers.
+func BenchmarkViewRead(b *testing.B) {
+	j := benchJournal(b)
+	rng := newRand(1)
+	fill(b, j, rng, 4096)
+	quiesce(b, j)
+	v := latest(b, j)
 	buf := make([]byte, 4096)
 	b.SetBytes(4096)
 	for b.Loop() {
 		require.NoError(b, v.ReadAt(b.Context(), 0, buf, rng.Int64N(benchDisk/4096)*4096))
 	}
+	b.ReportMetric(float64(v.Memory())/(1<<20), "view-MiB")
+	b.ReportMetric(float64(j.Usage().Runs), "runs")
 }
 
-// One iteration opens a View of 65,536 random writes.
+// One iteration reads 1 MiB, in order.
+func BenchmarkViewReadSequential(b *testing.B) {
+	j := benchJournal(b)
+	rng := newRand(1)
+	fill(b, j, rng, 4096)
+	quiesce(b, j)
+	v := latest(b, j)
+	buf := make([]byte, 1<<20)
+	b.SetBytes(int64(len(buf)))
+	off := int64(0)
+	for b.Loop() {
+		require.NoError(b, v.ReadAt(b.Context(), 0, buf, off))
+		off = (off + int64(len(buf))) % benchDisk
+	}
+}
+
+// One iteration opens a View of 16,384 random writes that are not in layers yet.
 func BenchmarkViewOpen(b *testing.B) {
 	j := benchJournal(b)
-	next := randomWrites(newRand(1), 64)
-	for range 1024 {
-		require.NoError(b, j.Append(mustParse(b, next())))
-	}
-	require.NoError(b, j.Sync())
+	fill(b, j, newRand(1), 256)
 	p, err := j.Latest()
 	require.NoError(b, err)
 	for b.Loop() {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"slices"
 
+	"github.com/klauspost/compress/zstd"
+
 	"github.com/understudy-dr/understudy/internal/journal/layer"
 )
 
@@ -22,12 +24,8 @@ func (c *catalogue) plan() {
 			first = i + 1
 		}
 	}
-	sum, lo := int64(0), len(c.Runs)
-	for lo > first && (lo == len(c.Runs) || c.Runs[lo-1].bytes() <= 2*sum) {
-		lo--
-		sum += c.Runs[lo].bytes()
-	}
-	if len(c.Runs)-lo < mergeRuns {
+	lo := c.ripe(first)
+	if lo < 0 {
 		return
 	}
 	var group []uint64
@@ -35,6 +33,22 @@ func (c *catalogue) plan() {
 		group = append(group, r.ID)
 	}
 	c.Merging = append(c.Merging, group)
+}
+
+// ripe is where the runs begin that are to be merged, or -1. Runs that are newer than those of about one size are smaller
+// than these, and are merged with them for little more.
+func (c *catalogue) ripe(first int) int {
+	for end := len(c.Runs); end-first >= mergeRuns; end-- {
+		sum, lo := c.Runs[end-1].bytes(), end-1
+		for lo > first && c.Runs[lo-1].bytes() <= 2*sum {
+			lo--
+			sum += c.Runs[lo].bytes()
+		}
+		if end-lo >= mergeRuns {
+			return lo
+		}
+	}
+	return -1
 }
 
 // members is the indices of the runs of a group that are still there, oldest first.
@@ -126,7 +140,7 @@ func (j *Journal) mergeRange(ctx context.Context, c *catalogue, g []int, from, t
 		return from, err
 	}
 	defer func() { _ = it.Close() }()
-	ref, more, err := j.writeLayer(ctx, c, it, l)
+	ref, more, err := j.writeLayer(ctx, c, it, zstd.SpeedDefault, l)
 	if err != nil {
 		return from, err
 	}

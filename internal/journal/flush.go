@@ -5,6 +5,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/klauspost/compress/zstd"
+
 	"github.com/understudy-dr/understudy/internal/blob"
 	"github.com/understudy-dr/understudy/internal/fault"
 	"github.com/understudy-dr/understudy/internal/journal/layer"
@@ -43,7 +45,7 @@ func (j *Journal) flush(ctx context.Context, l *Limits) (bool, error) {
 
 func (j *Journal) flushInto(ctx context.Context, c *catalogue, s *segment, index []entry, m *segmentData, l *Limits) error {
 	for _, part := range []*layer.Memory{m.baseline, m.captured} {
-		refs, err := j.writeLayers(ctx, c, part.Iterate(), l)
+		refs, err := j.writeLayers(ctx, c, part.Iterate(), zstd.SpeedFastest, l) // merging will take its time
 		if err != nil {
 			return err
 		}
@@ -168,10 +170,10 @@ func (m *segmentData) addFrame(f *segFile, offset int64) error {
 }
 
 // writeLayers writes spans to as many layers as they need.
-func (j *Journal) writeLayers(ctx context.Context, c *catalogue, it layer.Iterator, l *Limits) (refs []layerRef, err error) {
+func (j *Journal) writeLayers(ctx context.Context, c *catalogue, it layer.Iterator, level zstd.EncoderLevel, l *Limits) (refs []layerRef, err error) {
 	defer func() { _ = it.Close() }()
 	for {
-		ref, more, err := j.writeLayer(ctx, c, it, l)
+		ref, more, err := j.writeLayer(ctx, c, it, level, l)
 		if err != nil {
 			return nil, err
 		}
@@ -185,7 +187,7 @@ func (j *Journal) writeLayers(ctx context.Context, c *catalogue, it layer.Iterat
 }
 
 // writeLayer writes one layer: spans until it is large enough, or there are no more. It returns nil when there were none.
-func (j *Journal) writeLayer(ctx context.Context, c *catalogue, it layer.Iterator, l *Limits) (_ *layerRef, more bool, err error) {
+func (j *Journal) writeLayer(ctx context.Context, c *catalogue, it layer.Iterator, level zstd.EncoderLevel, l *Limits) (_ *layerRef, more bool, err error) {
 	s, ok, err := it.Next(ctx)
 	if err != nil || !ok {
 		return nil, false, err
@@ -203,7 +205,7 @@ func (j *Journal) writeLayer(ctx context.Context, c *catalogue, it layer.Iterato
 		return nil, false, err
 	}
 	defer out.Abort()
-	w, err := layer.NewWriter(out, layer.WriterOptions{Journal: j.id, Number: number, Salt: salt, Cipher: fc})
+	w, err := layer.NewWriter(out, layer.WriterOptions{Journal: j.id, Number: number, Salt: salt, Cipher: fc, Level: level})
 	if err != nil {
 		return nil, false, err
 	}

@@ -71,6 +71,13 @@ type scratch struct {
 
 var scratches = sync.Pool{New: func() any { return new(scratch) }}
 
+func takeScratch() *scratch {
+	if s, ok := scratches.Get().(*scratch); ok {
+		return s
+	}
+	return new(scratch)
+}
+
 // grow is a slice of n bytes, of b's memory if it suffices.
 func grow(b []byte, n int) []byte {
 	if cap(b) >= n {

@@ -26,7 +26,7 @@ type iterator struct {
 	disk     uint16
 	lost     []lostRecord // what a damaged index block left
 	entries  []Entry
-	closed   bool
+	err      error // it stays: what was read half cannot be taken up again
 }
 
 // lostRecord stands for records that cannot be read.
@@ -37,27 +37,23 @@ type lostRecord struct {
 }
 
 func (it *iterator) Close() error {
-	it.closed, it.ix, it.entries = true, nil, nil
+	it.err = fault.New(fault.Bug, "layer: iterate", "closed")
+	it.ix, it.entries = nil, nil
 	it.window.close()
 	return nil
 }
 
 func (it *iterator) Next(ctx context.Context) (Span, bool, error) {
-	if it.closed {
-		return Span{}, false, fault.New(fault.Bug, "layer: iterate", "closed")
-	}
-	for {
+	for it.err == nil {
 		s, ok, err := it.span(ctx)
-		if err != nil || !ok {
+		if it.err = err; err != nil || !ok || it.to.Compare(Key{s.Disk, s.Sector}) <= 0 {
 			return Span{}, false, err
-		}
-		if it.to.Compare(Key{s.Disk, s.Sector}) <= 0 {
-			return Span{}, false, nil
 		}
 		if it.clip(&s) {
 			return s, true, nil
 		}
 	}
+	return Span{}, false, it.err
 }
 
 // clip cuts a span to what is wanted.

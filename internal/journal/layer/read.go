@@ -102,10 +102,7 @@ func (f *file) get(ctx context.Context, ix *indexBlock, i int) (*buffer, error) 
 }
 
 func (f *file) into(ctx context.Context, ix *indexBlock, i, j int, dst []byte) error {
-	s, ok := scratches.Get().(*scratch)
-	if !ok {
-		s = new(scratch)
-	}
+	s := takeScratch()
 	defer scratches.Put(s)
 	last := ix.blocks[j-1]
 	base := ix.blocks[i].off

@@ -43,10 +43,7 @@ func ReadHeader(ctx context.Context, src Source) (Header, error) {
 
 // decode opens a sealed block into dst, which has its raw length.
 func (f *file) decode(dst, sealed []byte, off int64, kind blockKind, compressed bool) error {
-	s, ok := scratches.Get().(*scratch)
-	if !ok {
-		s = new(scratch)
-	}
+	s := takeScratch()
 	defer scratches.Put(s)
 	s.aad = appendAAD(s.aad[:0], &f.journal, f.number, off, kind)
 	target := dst[:0:len(dst)]
@@ -83,12 +80,14 @@ func (r *Reader) index(ctx context.Context, i int) (*indexBlock, error) {
 
 func (r *Reader) loadIndex(ctx context.Context, i int) (*indexBlock, error) {
 	t := &r.top[i]
-	sealed := make([]byte, t.stored)
-	if err := r.src.ReadAt(ctx, sealed, t.off); err != nil {
+	s := takeScratch()
+	defer scratches.Put(s)
+	s.sealed = grow(s.sealed, int(t.stored))
+	if err := r.src.ReadAt(ctx, s.sealed, t.off); err != nil {
 		return nil, fault.Wrap("layer: index", err)
 	}
 	raw := make([]byte, t.raw)
-	if err := r.decode(raw, sealed, t.off, indexBlk, t.compressed); err != nil {
+	if err := r.decode(raw, s.sealed, t.off, indexBlk, t.compressed); err != nil {
 		return nil, err
 	}
 	nb := neighbours{goesOn: i+1 < len(r.top) && r.top[i+1].continued}
