@@ -209,6 +209,32 @@ func TestOneRequestForManyReaders(t *testing.T) {
 	require.EqualValues(t, 1, r.reads.Load())
 }
 
+// An object is deleted while its pages are on their way into the file: none stays, and its name is free.
+func TestDeletedWhileFetched(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, m := newRemote(t), vfstest.New()
+		data := blobtest.Bytes(blobtest.NewRand(t), 4*page)
+		require.NoError(t, blob.Put(t.Context(), r, "o", data))
+		s := open(t, r, small(m))
+		writes := 0
+		m.OnOp(func(op vfstest.Op) error {
+			if op.Kind == "write" {
+				writes++
+				if writes == 2 {
+					return s.Delete(context.Background(), "o")
+				}
+			}
+			return nil
+		})
+		read(t, s, "o", data, 0, len(data))
+		synctest.Wait()
+		require.Equal(t, 2, writes, "what nobody can read is not written")
+		require.Zero(t, s.Stats().Bytes)
+		require.NoError(t, blob.Put(t.Context(), r, "o", data[1:]))
+		read(t, s, "o", data[1:], 0, len(data)-1)
+	})
+}
+
 // What the store refuses is refused, and forgotten.
 func TestErrorsAreNotKept(t *testing.T) {
 	r, data := newRemote(t), blobtest.Bytes(blobtest.NewRand(t), page)
