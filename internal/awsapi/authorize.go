@@ -63,7 +63,7 @@ func refusal(p control.Principal, r policy.Request, d policy.Decision) error {
 			because = strings.Replace(because, "an session", "a session", 1)
 		}
 	}
-	return fault.New(fault.Denied, "awsapi: authorize", "User: %s is not authorized to perform: %s on resource: %s %s", p.ARN, r.Action, r.Resource, because)
+	return fault.New(fault.Denied, "", "User: %s is not authorized to perform: %s on resource: %s %s", p.ARN, r.Action, r.Resource, because)
 }
 
 // asked answers what policies ask of one request.

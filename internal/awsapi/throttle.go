@@ -70,7 +70,7 @@ func (t *throttle) admit(ctx context.Context, action string) error {
 	r := t.bucket(p.Account, class, perSecond, now).ReserveN(now, 1)
 	if wait := r.DelayFrom(now); !r.OK() || wait > 0 {
 		r.CancelAt(now)
-		return fault.New(fault.Transient, "awsapi: throttle", "%w", &control.ThrottleError{Quota: string(class), Wait: min(max(wait, time.Second), time.Minute)})
+		return fault.New(fault.Transient, "", "%w", &control.ThrottleError{Quota: string(class), Wait: min(max(wait, time.Second), time.Minute)})
 	}
 	return nil
 }

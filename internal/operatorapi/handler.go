@@ -36,7 +36,8 @@ type Config struct {
 	DeletePoint func(ctx context.Context, s state.Scope, id string) error
 	Retention   Retention
 	Upkeep      Upkeep
-	Log         *slog.Logger
+	Access
+	Log *slog.Logger
 }
 
 // Handler serves the operations. Upgraded connections outlive their request: they end with the context of New.
@@ -55,6 +56,7 @@ func New(ctx context.Context, c Config) *Handler {
 	h.mux.HandleFunc("GET "+schema.PathVolume, h.volume)
 	h.routeEvents()
 	h.routeJournals()
+	h.routeAccess()
 	h.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		h.refuse(w, fault.New(fault.NotFound, "", "no operation %s %s", r.Method, r.URL.Path))
 	})
@@ -68,7 +70,11 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) { h.mux.Serv
 
 func (h *Handler) answer(op func(*http.Request) (any, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		out, err := op(r)
+		err := h.admit(r)
+		var out any
+		if err == nil {
+			out, err = op(r)
+		}
 		if err != nil {
 			h.refuse(w, err)
 			return
@@ -90,6 +96,10 @@ var statusOf = map[fault.Kind]int{
 
 func (h *Handler) refuse(w http.ResponseWriter, err error) {
 	status, ok := statusOf[fault.KindOf(err)]
+	if slow, is := errors.AsType[*control.ThrottleError](err); is {
+		status = http.StatusTooManyRequests
+		w.Header().Set("Retry-After", strconv.Itoa(int(slow.Wait.Round(time.Second)/time.Second)))
+	}
 	if !ok {
 		status = http.StatusInternalServerError
 		h.Log.Error("an operator's request failed", "error", err)

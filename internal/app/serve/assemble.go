@@ -12,7 +12,6 @@ import (
 	"github.com/understudy-dr/understudy/api/mgn"
 	"github.com/understudy-dr/understudy/internal/agentapi"
 	"github.com/understudy-dr/understudy/internal/agentapi/agentpb/agentpbconnect"
-	"github.com/understudy-dr/understudy/internal/awsapi"
 	"github.com/understudy-dr/understudy/internal/awsapi/drsapi"
 	"github.com/understudy-dr/understudy/internal/awsapi/mgnapi"
 	"github.com/understudy-dr/understudy/internal/control/access"
@@ -54,6 +53,7 @@ type server struct {
 	sink        *sink.Server
 	volumes     *volume.Opener
 	operator    *operatorapi.Handler
+	facilities  facilities
 }
 
 // assemble opens and makes everything under the data directory. Nothing runs yet.
@@ -103,6 +103,11 @@ func assemble(ctx context.Context, c Config) (_ *server, err error) {
 		return nil, err
 	}
 	s.points = points.New(s.store, s.engine, s.pointMade, c.Log)
+	if err := s.openFacilities(); err != nil {
+		return nil, err
+	}
+	s.servers.OnAdd(s.facilities.limits.Added)
+	s.servers.OnAdd(s.facilities.templates.Added)
 	s.servers.OnAdd(launchconfig.NewDRSServers(s.store).Added)
 	s.servers.OnAdd(launchconfig.NewMGNServers(s.store).Added)
 	return s, nil
@@ -137,15 +142,16 @@ func identify(c *tls.ConnectionState) (string, error) {
 // handler is the control port: agents' handshakes by path, everything that is signed by its signature's scope.
 func (s *server) handler(ctx context.Context) http.Handler {
 	log := s.cfg.Log
+	signed := s.endpoint()
 	s.operator = operatorapi.New(ctx, operatorapi.Config{Servers: s.servers, Points: s.points, Volumes: s.volumes, Journals: s.sink.Journal,
-		Events: s.store, Webhooks: s.webhooks, DeletePoint: s.points.Delete, Retention: s.retention, Upkeep: s.sink, Log: log})
+		Events: s.store, Webhooks: s.webhooks, DeletePoint: s.points.Delete, Retention: s.retention, Upkeep: s.sink,
+		Access: s.access(signed), Log: log})
 	agentPath, agents := agentapi.New(agentapi.Config{Account: callerAccount, Region: s.cfg.Region, Servers: s.servers, Replication: s.engine,
 		Authority: s.authority, Log: log})
 
 	own := http.NewServeMux()
 	own.Handle("/", s.operator)
-	own.Handle(agentPath, agents)
-	signed := awsapi.New(awsapi.Config{Region: s.cfg.Region, Access: s.keys, Accounts: s.accounts, Log: log})
+	own.Handle(agentPath, mayRegister(signed.Authorize, agents))
 	signed.Serve(drs.New(drsapi.New(s.drs())))
 	signed.Serve(mgn.New(mgnapi.New(s.mgn())))
 	signed.Mount(schema.Service, own)

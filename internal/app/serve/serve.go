@@ -30,6 +30,9 @@ type Config struct {
 	Region       string
 	AccountID    string
 	InsecureHTTP bool
+	Quotas       map[string]int64 // by code, where they differ from the defaults
+	Sizes        string           // file with sizes of one's own
+	Networks     string           // file with the launch hosts' networks
 
 	Window          time.Duration // in which every second of a source server is recoverable, unless it has its own
 	Reserve         int64         // bytes of the journals' file system that stay free

@@ -32,7 +32,9 @@ var builtIn = parsed([]BuiltIn{
   "Version": "2012-10-17",
   "Statement": [
     {"Effect": "Allow", "NotAction": ["drs:InitializeService", "mgn:InitializeService", "understudy:*"], "Resource": "*"},
-    {"Effect": "Allow", "Action": ["understudy:Get*", "understudy:List*", "understudy:Operate*", "understudy:ReadVolume", "understudy:RegisterAgent"], "Resource": "*"}
+    {"Effect": "Allow", "Action": ["understudy:Get*", "understudy:List*", "understudy:ReadVolume", "understudy:RegisterAgent",
+      "understudy:CreateWebhook", "understudy:DeleteWebhook", "understudy:ChangeJournal", "understudy:ScrubJournal", "understudy:HoldPoint",
+      "understudy:ReleasePin", "understudy:DeletePoint"], "Resource": "*"}
   ]
 }`},
 	{Name: ReadOnly, Means: "look at everything but the disks' content", Document: `{

@@ -117,3 +117,15 @@ func findKey(ctx context.Context, r state.Reader, account, id string) (state.Acc
 	}
 	return record, err
 }
+
+// Find is the record of a key of an account.
+func (k *Keys) Find(ctx context.Context, account, id string) (out state.AccessKey, err error) {
+	err = k.store.View(ctx, func(r state.Reader) error {
+		out, err = findKey(ctx, r, account, id)
+		return err
+	})
+	if err != nil {
+		return state.AccessKey{}, fault.Wrap("access: find key", err)
+	}
+	return out, nil
+}

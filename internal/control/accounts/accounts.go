@@ -1,5 +1,5 @@
-// Package accounts initialises a service for an account, as InitializeService of both APIs does.
-// internal/app assembles it for the edges.
+// Package accounts keeps the accounts of an installation, and initialises a service for one as InitializeService of
+// both APIs does. internal/app assembles it for the edges.
 package accounts
 
 import (
