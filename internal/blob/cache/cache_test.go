@@ -313,18 +313,21 @@ func TestFullDirectory(t *testing.T) {
 }
 
 func TestKeepsRoomFree(t *testing.T) {
-	r, m := newRemote(t), vfstest.New()
-	data := blobtest.Bytes(blobtest.NewRand(t), 20*page)
-	require.NoError(t, blob.Put(t.Context(), r, "o", data))
-	m.SetCapacity(10 * page)
-	cfg := small(m)
-	cfg.KeepFree = 4 * page
-	s := open(t, r, cfg)
-	for i := 19; i >= 0; i-- {
-		read(t, s, "o", data, i*page, page)
-	}
-	require.LessOrEqual(t, m.Used(), int64(6*page))
-	waitBytes(t, s, 6*page)
+	synctest.Test(t, func(t *testing.T) {
+		r, m := newRemote(t), vfstest.New()
+		data := blobtest.Bytes(blobtest.NewRand(t), 20*page)
+		require.NoError(t, blob.Put(t.Context(), r, "o", data))
+		m.SetCapacity(10 * page)
+		cfg := small(m)
+		cfg.KeepFree = 4 * page
+		s := open(t, r, cfg)
+		for i := 19; i >= 0; i-- {
+			read(t, s, "o", data, i*page, page)
+			synctest.Wait()
+		}
+		require.EqualValues(t, 6*page, m.Used())
+		require.EqualValues(t, 6*page, s.Stats().Bytes)
+	})
 }
 
 func TestOpensEmptyAndAlone(t *testing.T) {
