@@ -235,7 +235,9 @@ const retryGrowth = time.Minute
 // failed notes that a page could not be written. s.mu is held.
 func (s *Store) failed(err error) {
 	s.stats.Unwritten++
-	s.trouble.noGrowth = time.Now().Add(retryGrowth)
+	if fault.Is(err, fault.OutOfSpace) {
+		s.trouble.noGrowth = time.Now().Add(retryGrowth)
+	}
 	if s.trouble.since.IsZero() {
 		s.trouble.since = time.Now()
 		s.cfg.Log.Warn("the local cache of the object storage cannot be written; reads go on without", "dir", s.cfg.Dir, "error", err)
