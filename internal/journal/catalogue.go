@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"encoding/json"
@@ -236,22 +237,30 @@ func (d *directory) writeCatalogue(c *catalogue) error {
 	return nil
 }
 
-func remoteCatalogue(generation uint64) string { return fmt.Sprintf("catalogue-%020d", generation) }
+const remotePrefix = "catalogue-"
+
+func remoteCatalogue(generation uint64) string {
+	return fmt.Sprintf("%s%020d", remotePrefix, generation)
+}
 
 // commit makes c, a changed clone of the current catalogue, the current one. The upkeep lock is held. flushed segments,
 // if any, leave the published list with it.
 func (j *Journal) commit(ctx context.Context, c *catalogue) error {
 	old := j.catalogue()
-	c.Generation = old.Generation + 1
+	j.tried = max(j.tried, old.Generation) + 1
+	c.Generation = j.tried
 	j.mu.RLock()
 	c.Retained, c.Damage = j.pub.retained, mergeDamage(c.Damage, j.noted)
 	noted := len(j.noted)
 	j.mu.RUnlock()
+	c.forgetDamage()
 	c.Fold.Closed = pruneEpochs(c.Fold.Closed, &c.Retained)
 	c.pruneTimelines(&c.Retained)
+	j.unsettled = true
 	if err := j.writeCatalogue(c); err != nil {
 		return err
 	}
+	j.unsettled = false
 	j.mu.Lock()
 	j.pub.cat = c
 	j.noted = j.noted[noted:]
@@ -281,42 +290,59 @@ func (j *Journal) catalogue() *catalogue {
 // nothing is deleted until it succeeds.
 func (j *Journal) publishRemote(ctx context.Context) error {
 	c := j.catalogue()
-	if j.remoteAt == c.Generation {
+	if j.unsettled || j.remoteAt == c.Generation {
 		return nil
 	}
 	b, err := encodeCatalogue(&j.directory, c)
 	if err != nil {
 		return err
 	}
+	list, err := j.blobs.List(ctx, remotePrefix)
+	if err != nil {
+		return err
+	}
 	name := remoteCatalogue(c.Generation)
+	if n := len(list); n > 0 && list[n-1].Name > name {
+		return fault.New(fault.Conflict, "journal: "+j.dir, "object storage has a newer catalogue, %s, than this disk, %s", list[n-1].Name, name).
+			WithHint("this directory is an old copy: move it away, and the journal is restored from object storage")
+	}
 	err = blob.Put(ctx, j.blobs, name, b)
-	if fault.Is(err, fault.Conflict) { // of an attempt whose answer was lost, or of a disk that was lost
-		if err = j.blobs.Delete(ctx, name); err == nil {
-			err = blob.Put(ctx, j.blobs, name, b)
-		}
+	if fault.Is(err, fault.Conflict) { // of an attempt whose answer was lost; what is there is as good
+		err = j.sameRemote(ctx, c)
 	}
 	if err != nil {
 		return fault.Wrap("journal: store the catalogue", err)
 	}
-	old := j.remoteAt
 	j.remoteAt = c.Generation
-	if old == 0 {
-		return j.forgetCatalogues(ctx, c.Generation)
-	}
-	return j.blobs.Delete(ctx, remoteCatalogue(old))
-}
-
-func (j *Journal) forgetCatalogues(ctx context.Context, current uint64) error {
-	list, err := j.blobs.List(ctx, "catalogue-")
-	if err != nil {
-		return err
-	}
 	for _, o := range list {
-		if o.Name != remoteCatalogue(current) {
+		if o.Name != name {
 			if err := j.blobs.Delete(ctx, o.Name); err != nil {
 				return err
 			}
 		}
+	}
+	return nil
+}
+
+// sameRemote tells whether the catalogue of this generation that is in object storage says the same.
+func (j *Journal) sameRemote(ctx context.Context, c *catalogue) error {
+	b, err := blob.Get(ctx, j.blobs, remoteCatalogue(c.Generation), maxCatalogue)
+	if err != nil {
+		return err
+	}
+	there, err := parseCatalogue(&j.directory, b)
+	if err != nil {
+		return err
+	}
+	var docs [2][]byte
+	for i, v := range []*catalogue{c, there} {
+		if docs[i], err = json.Marshal(v); err != nil {
+			return fault.New(fault.Bug, "journal: encode "+catName, "%w", err)
+		}
+	}
+	if !bytes.Equal(docs[0], docs[1]) {
+		return fault.New(fault.Conflict, "journal: "+j.dir, "object storage has another catalogue of generation %d", c.Generation).
+			WithHint("somebody else writes to this journal's objects")
 	}
 	return nil
 }
@@ -346,6 +372,22 @@ type Damage struct {
 
 func (d *Damage) same(o *Damage) bool {
 	return d.File == o.File && d.Disk == o.Disk && d.Sector == o.Sector && d.Sectors == o.Sectors && d.Epoch == o.Epoch && d.Position == o.Position
+}
+
+// forgetDamage drops what was found in files that are gone: what is still lost is marked in the files made from them, and
+// was noted when they were written.
+func (c *catalogue) forgetDamage() {
+	if len(c.Damage) == 0 {
+		return
+	}
+	there := map[string]bool{}
+	for name := range c.names {
+		there[name] = true
+	}
+	c.Damage = slices.DeleteFunc(c.Damage, func(d Damage) bool {
+		number, segment := parseName(d.File, segSuffix)
+		return !there[d.File] && !(segment && number > c.Flushed)
+	})
 }
 
 // maxDamage bounds the list; what is behind it is found again by the next scrub.

@@ -12,6 +12,9 @@ import (
 // mergeRuns is how many neighbouring runs of about one size are merged into one.
 const mergeRuns = 3
 
+// stretchLayers is how much is looked at for one step, in layers of the usual size: a step makes one.
+const stretchLayers = 4
+
 // plan chooses runs to merge: the newest ones of which each is no more than twice as large as all that are newer together.
 // Every run is then more than twice as large as all newer ones, so their number is logarithmic, and each byte is rewritten
 // as often. While a large merge is under way the runs that came after
@@ -69,7 +72,7 @@ func (j *Journal) mergeStep(ctx context.Context, l *Limits) (bool, error) {
 		return false, nil
 	}
 	g := c.members(c.Merging[len(c.Merging)-1])
-	from, to, move := c.stretch(g)
+	from, to, move := c.stretch(g, j.o.LayerBytes)
 	if move != nil {
 		move(c)
 	} else if _, err := j.mergeRange(ctx, c, g, from, to, l); err != nil {
@@ -85,8 +88,8 @@ func (c *catalogue) dropEmpty() {
 }
 
 // stretch chooses what to merge next: from the first layer of the newer runs on, everything that hangs together by
-// overlapping. A layer that overlaps nothing, and is large enough to stand alone, moves into the oldest run as it is.
-func (c *catalogue) stretch(g []int) (from, to layer.Key, move func(*catalogue)) {
+// overlapping, as far as is worth looking. A layer that overlaps nothing, and is large enough to stand alone, moves into the oldest run as it is.
+func (c *catalogue) stretch(g []int, least int64) (from, to layer.Key, move func(*catalogue)) {
 	newer, at := -1, 0
 	for _, i := range g[1:] {
 		for k := range c.Runs[i].Layers[:min(1, len(c.Runs[i].Layers))] {
@@ -103,14 +106,11 @@ func (c *catalogue) stretch(g []int) (from, to layer.Key, move func(*catalogue))
 			c.Runs[g[0]] = c.Runs[g[0]].with([]layerRef{first})
 		}
 	}
-	for grown := true; grown; {
-		grown = false
+	for grown, bytes := true, int64(0); grown && bytes < stretchLayers*c.layerBytes(least); {
+		grown, bytes = false, 0
 		for _, i := range g {
-			for k := range c.Runs[i].Layers {
-				r := &c.Runs[i].Layers[k]
-				if r.From.Compare(to) >= 0 || r.To.Compare(from) <= 0 {
-					continue
-				}
+			for _, r := range c.Runs[i].between(from, to) {
+				bytes += r.Live
 				if i == g[0] && r.From.Compare(from) < 0 {
 					from, grown = r.From, true
 				}
@@ -145,13 +145,12 @@ func (j *Journal) mergeRange(ctx context.Context, c *catalogue, g []int, from, t
 		return from, err
 	}
 	if more {
-		to = ref.To
+		to = ref.To // the end of the last span that went in
 	}
 	for _, i := range g {
 		c.Runs[i] = c.Runs[i].without(from, to)
 	}
 	if ref != nil {
-		ref.From, ref.To = from, to
 		c.Runs[g[0]] = c.Runs[g[0]].with([]layerRef{*ref})
 	}
 	return to, nil

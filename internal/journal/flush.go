@@ -79,12 +79,17 @@ func (j *Journal) loadSegment(s *segment, index []entry, sums []uint64) (*segmen
 		return nil, err
 	}
 	defer func() { _ = f.Close() }()
+	r, err := newReader(f)
+	if err != nil {
+		return nil, err
+	}
 	for len(index) > 0 {
 		n := slices.IndexFunc(index, func(e entry) bool { return e.frame != index[0].frame })
 		if n < 0 {
 			n = len(index)
 		}
-		switch err := m.addFrame(f, int64(index[0].frame)); {
+		r.off, r.plain = int64(index[0].frame), nil // a payload that is not compressed lies in there
+		switch err := m.addFrame(r); {
 		case fault.Is(err, fault.Corruption):
 			j.log.Error("journal: frame lost", "dir", j.dir, "segment", segName(s.number), "offset", index[0].frame, "err", err)
 			m.lose(index[:n], sums, s.baseEpoch)
@@ -126,13 +131,8 @@ func known(sums []uint64) []uint64 {
 	return sums
 }
 
-// addFrame keeps the frame's payload: each is read into memory of its own.
-func (m *segmentData) addFrame(f *segFile, offset int64) error {
-	r, err := newReader(f)
-	if err != nil {
-		return err
-	}
-	r.off = offset
+// addFrame keeps the payload of the frame that the reader stands at.
+func (m *segmentData) addFrame(r *reader) error {
 	frame, ok, err := r.next()
 	if err == nil && !ok {
 		err = fault.New(fault.Corruption, "journal: read", "the segment ends before it")
@@ -210,7 +210,9 @@ func (j *Journal) writeLayer(ctx context.Context, c *catalogue, it layer.Iterato
 		return nil, false, err
 	}
 	limit, paced := c.layerBytes(j.o.LayerBytes), int64(0)
+	var lost []layer.Range
 	for ok {
+		lost = appendLost(lost, &s)
 		if err := w.Add(ctx, s); err != nil {
 			return nil, false, err
 		}
@@ -234,8 +236,19 @@ func (j *Journal) writeLayer(ctx context.Context, c *catalogue, it layer.Iterato
 		return nil, false, err
 	}
 	ref.From, ref.To, ref.Live = ref.Info.First, ref.Info.Last, ref.Info.Bytes
-	j.noteLost(ref.Name, ref.Info.Lost)
+	j.noteLost(ref.Name, append(lost, ref.Info.Lost...))
+	ref.Info.Lost = nil
 	return ref, ok, nil
+}
+
+// appendLost adds what a span says is lost already.
+func appendLost(lost []layer.Range, s *layer.Span) []layer.Range {
+	for i := range s.Entries {
+		if s.Entries[i].Kind == layer.Lost && len(lost) < maxDamage {
+			lost = append(lost, layer.Range{Disk: s.Disk, Sector: s.Sector, Sectors: s.Sectors, Version: s.Entries[i].Version})
+		}
+	}
+	return lost
 }
 
 // layerBytes grows with the journal, so that there are never more than a few thousand layers.

@@ -87,12 +87,14 @@ type Journal struct {
 
 	reindexing sync.Mutex // writing a sidecar again
 
-	stop     context.Context // ends with the journal: of steps of Maintain, and of lookups, which are short
-	stopping context.CancelFunc
-	upkeep   sync.Mutex
-	remoteAt uint64 // generation of the catalogue that is in object storage
-	orphans  bool   // were swept
-	survey   survey
+	stop      context.Context // ends with the journal: of steps of Maintain, and of lookups, which are short
+	stopping  context.CancelFunc
+	upkeep    sync.Mutex
+	tried     uint64 // generation of the newest catalogue that may be on disk
+	unsettled bool   // it may be there half: it is written anew before anything is deleted
+	remoteAt  uint64 // generation of the catalogue that is in object storage
+	orphans   bool   // were swept
+	survey    survey
 
 	w       sync.Mutex
 	tail    *builder  // everything appended, nil between segments

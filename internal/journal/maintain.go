@@ -55,6 +55,9 @@ func stepError(ctx context.Context, err error) error {
 
 // tidy brings object storage up to date and deletes what is not needed.
 func (j *Journal) tidy(ctx context.Context, _ *Limits) (bool, error) {
+	if j.unsettled {
+		return true, j.commit(ctx, j.catalogue().clone())
+	}
 	if j.o.Remote {
 		if err := j.publishRemote(ctx); err != nil {
 			return false, err

@@ -124,8 +124,11 @@ func (r *reader) clear() (int64, []byte, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	r.grow(h.Size())
-	return int64(h.Size()), r.buf, r.read(r.buf, r.off)
+	if cap(r.plain) < h.Size() {
+		r.plain = make([]byte, h.Size())
+	}
+	r.plain = r.plain[:h.Size()]
+	return int64(h.Size()), r.plain, r.read(r.plain, r.off)
 }
 
 func (r *reader) grow(n int) {

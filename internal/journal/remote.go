@@ -114,7 +114,7 @@ func readIdentity(ctx context.Context, store blob.Store) (identity, meta, error)
 
 // newestRemote is the newest catalogue that verifies.
 func newestRemote(ctx context.Context, d *directory, store blob.Store) (*catalogue, error) {
-	list, err := store.List(ctx, "catalogue-")
+	list, err := store.List(ctx, remotePrefix)
 	if err != nil {
 		return nil, err
 	}

@@ -116,17 +116,7 @@ func (j *Journal) scrubbed(ctx context.Context, name string, last bool) error {
 	if last {
 		c.Scrub = scrubState{Began: c.Scrub.Began, Ended: now}
 	}
-	c.Damage = slices.DeleteFunc(c.Damage, func(d Damage) bool { return !c.has(d.File) }) // merged away: what is lost is marked in the new file
 	return j.commit(ctx, c)
-}
-
-func (c *catalogue) has(name string) bool {
-	for n := range c.names {
-		if n == name {
-			return true
-		}
-	}
-	return false
 }
 
 // ScrubProgress tells how far scrubbing has come.

@@ -249,7 +249,11 @@ func (v *View) lookup(ctx context.Context, ref *layerRef, disk uint16, start, en
 
 // overlapping is the layers of a run that say something of [start, end) of a disk.
 func (r *run) overlapping(disk uint16, start, end uint64) []layerRef {
-	from, to := layer.Key{Disk: disk, Sector: start}, layer.Key{Disk: disk, Sector: end}
+	return r.between(layer.Key{Disk: disk, Sector: start}, layer.Key{Disk: disk, Sector: end})
+}
+
+// between is the layers of a run that have a part in [from, to).
+func (r *run) between(from, to layer.Key) []layerRef {
 	first := sort.Search(len(r.Layers), func(i int) bool { return r.Layers[i].To.Compare(from) > 0 })
 	last := first
 	for last < len(r.Layers) && r.Layers[last].From.Compare(to) < 0 {
