@@ -23,7 +23,7 @@ func (i *installation) name() string {
 // mgnApplication makes an application, with a server in it where one is asked for.
 func mgnApplication(with ...func(*state.Server)) fixture {
 	return func(t *testing.T, i *installation) conformance.Known {
-		sc, keep := i.scope(state.MGN), inventory.NewApplications(i.store, inventory.DefaultQuotas)
+		sc, keep := i.scope(state.MGN), inventory.NewApplications(i.store, nil)
 		v, err := keep.Create(t.Context(), sc, i.name(), "", nil)
 		require.NoError(t, err)
 		known := conformance.Known{"ApplicationID": v.ID, "ApplicationName": i.name(), "WaveID": mgnWave(t, i)["WaveID"]}
@@ -37,7 +37,7 @@ func mgnApplication(with ...func(*state.Server)) fixture {
 }
 
 func mgnWave(t *testing.T, i *installation) conformance.Known {
-	v, err := inventory.NewWaves(i.store, inventory.DefaultQuotas).Create(t.Context(), i.scope(state.MGN), i.name(), "", nil)
+	v, err := inventory.NewWaves(i.store, nil).Create(t.Context(), i.scope(state.MGN), i.name(), "", nil)
 	require.NoError(t, err)
 	return conformance.Known{"WaveID": v.ID, "WaveName": i.name()}
 }
@@ -47,7 +47,7 @@ func mgnWaveOf(associated bool) fixture {
 	return func(t *testing.T, i *installation) conformance.Known {
 		known := mgnApplication()(t, i)
 		if associated {
-			require.NoError(t, inventory.NewWaves(i.store, inventory.DefaultQuotas).Associate(t.Context(), i.scope(state.MGN),
+			require.NoError(t, inventory.NewWaves(i.store, nil).Associate(t.Context(), i.scope(state.MGN),
 				known["WaveID"].(string), []string{known["ApplicationID"].(string)}))
 		}
 		return known

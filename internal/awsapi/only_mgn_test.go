@@ -9,8 +9,7 @@ import (
 
 // onlyMGN adds to a domain what only MGN has, over a store.
 func onlyMGN(store state.Store, d mgnapi.Domain) mgnapi.Domain {
-	q := inventory.DefaultQuotas
-	d.Applications, d.Waves = inventory.NewApplications(store, q), inventory.NewWaves(store, q)
+	d.Applications, d.Waves = inventory.NewApplications(store, nil), inventory.NewWaves(store, nil)
 	d.Connectors, d.VcenterClients, d.Inventory = inventory.NewConnectors(store), inventory.NewVcenterClients(store), inventory.NewServers(store)
 	d.LaunchTemplates, d.LaunchConfigs, d.Actions = launchconfig.NewMGNTemplates(store), launchconfig.NewMGNServers(store), launchconfig.NewMGNActions(store)
 	return d

@@ -10,7 +10,7 @@ import (
 func (s *server) drs() drsapi.Domain {
 	return drsapi.Domain{
 		Servers: s.servers, Replication: s.engine, Templates: s.templates, Points: s.points, Accounts: s.accounts, Region: s.cfg.Region,
-		Jobs:            jobs.New(s.store, nil),
+		Jobs:            jobs.New(s.store, s.facilities.limits),
 		LaunchTemplates: launchconfig.NewDRSTemplates(s.store),
 		LaunchConfigs:   launchconfig.NewDRSServers(s.store),
 		LaunchActions:   launchconfig.NewDRSActions(s.store),

@@ -8,11 +8,10 @@ import (
 
 // mgn is what the MGN operations act on.
 func (s *server) mgn() mgnapi.Domain {
-	q := inventory.DefaultQuotas
 	return mgnapi.Domain{
 		Servers: s.servers, Replication: s.engine, Templates: s.templates, Accounts: s.accounts, Region: s.cfg.Region,
-		Applications:    inventory.NewApplications(s.store, q),
-		Waves:           inventory.NewWaves(s.store, q),
+		Applications:    inventory.NewApplications(s.store, s.facilities.limits),
+		Waves:           inventory.NewWaves(s.store, s.facilities.limits),
 		Connectors:      inventory.NewConnectors(s.store),
 		VcenterClients:  inventory.NewVcenterClients(s.store),
 		Inventory:       inventory.NewServers(s.store),

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/understudy-dr/understudy/internal/control"
+	"github.com/understudy-dr/understudy/internal/control/quotas"
 	"github.com/understudy-dr/understudy/internal/control/resource"
 	"github.com/understudy-dr/understudy/internal/fault"
 	"github.com/understudy-dr/understudy/internal/state"
@@ -21,12 +22,12 @@ type Application struct {
 // Applications keeps the applications of all accounts.
 type Applications struct {
 	resource.Keeper[state.Application]
-	quotas Quotas
+	limits *quotas.Limits
 }
 
-// NewApplications returns the applications in store.
-func NewApplications(store state.Store, q Quotas) *Applications {
-	return &Applications{quotas: q, Keeper: resource.Keeper[state.Application]{Store: store, Kind: KindApplication,
+// NewApplications returns the applications in store. nil limits are the default ones.
+func NewApplications(store state.Store, limits *quotas.Limits) *Applications {
+	return &Applications{limits: limits, Keeper: resource.Keeper[state.Application]{Store: store, Kind: KindApplication,
 		Read: state.Reader.Application, Write: state.Tx.PutApplication,
 		Tagged: func(v *state.Application) *map[string]string { return &v.Tags }}}
 }
@@ -75,14 +76,14 @@ func (a *Applications) free(ctx context.Context, r state.Reader, v *state.Applic
 
 func (a *Applications) room(ctx context.Context, r state.Reader, s state.Scope, archived bool) error {
 	n, err := r.CountApplications(ctx, s, archived)
-	quota, what := a.quotas.ActiveApplications, "active applications"
+	if err != nil {
+		return err
+	}
+	c := quotas.MGNApplications
 	if archived {
-		quota, what = a.quotas.ArchivedApplications, "archived applications"
+		c = quotas.MGNArchivedApplications
 	}
-	if err == nil && n >= quota {
-		return control.Full("application", KindApplication, "", quota, what)
-	}
-	return err
+	return a.limits.Fits(ctx, r, s, c, KindApplication, "", n+1)
 }
 
 // Update changes what is not nil.
@@ -244,8 +245,8 @@ func (a *Applications) Join(ctx context.Context, tx state.Tx, v *state.Applicati
 	for _, m := range members {
 		total += m.Count
 	}
-	if total > a.quotas.ServersPerApplication {
-		return control.Full(op, KindApplication, v.ID, a.quotas.ServersPerApplication, "source servers in one application")
+	if err := a.limits.Fits(ctx, tx, v.Scope, quotas.MGNPerApplication, KindApplication, v.ID, total); err != nil {
+		return err
 	}
 	v.ModifiedAt = time.Now().UTC()
 	return assign(ctx, tx, joining, v.ID)

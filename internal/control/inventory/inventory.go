@@ -19,20 +19,6 @@ const (
 	KindVcenterClient = "VcenterClient"
 )
 
-// Quotas bound the inventory of one account.
-type Quotas struct {
-	ActiveApplications, ArchivedApplications int
-	ActiveWaves, ArchivedWaves               int
-	ServersPerApplication                    int
-	ApplicationsPerWave                      int
-}
-
-// DefaultQuotas are those that AWS documents.
-var DefaultQuotas = Quotas{
-	ActiveApplications: 200, ArchivedApplications: 10_000, ActiveWaves: 200, ArchivedWaves: 10_000,
-	ServersPerApplication: 200, ApplicationsPerWave: 1000,
-}
-
 // each turns ids into a set in the order they were given: naming one twice is naming it once.
 func each(ids []string) []string {
 	seen := map[string]bool{}

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/understudy-dr/understudy/internal/control"
+	"github.com/understudy-dr/understudy/internal/control/quotas"
 	"github.com/understudy-dr/understudy/internal/fault"
 	"github.com/understudy-dr/understudy/internal/state"
 	"github.com/understudy-dr/understudy/internal/state/sqlite"
@@ -31,7 +32,9 @@ type world struct {
 	servers      *Servers
 }
 
-func setup(t *testing.T, q Quotas) *world {
+func setup(t *testing.T, set map[quotas.Code]int64) *world {
+	q, err := quotas.New(set)
+	require.NoError(t, err)
 	store, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "state.db"))
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, store.Close()) })
@@ -102,7 +105,7 @@ func (w *world) waveStatus(id string) Status {
 }
 
 func TestApplication(t *testing.T) {
-	w := setup(t, DefaultQuotas)
+	w := setup(t, nil)
 	a, err := w.applications.Create(w.ctx, mgn, "shop", "of shoes", map[string]string{"k": "v"})
 	require.NoError(t, err)
 	require.Regexp(t, `^app-[0-9a-f]{17}$`, a.ID)
@@ -138,7 +141,7 @@ func TestApplication(t *testing.T) {
 }
 
 func TestAssociations(t *testing.T) {
-	w := setup(t, DefaultQuotas)
+	w := setup(t, nil)
 	x, y, z := w.server(1, state.NotReady, state.InitialSync), w.server(2, state.NotReady, state.InitialSync), w.server(3, state.NotReady, state.InitialSync)
 	a, b := w.application("a", x, y, x), w.application("b")
 	require.Equal(t, 2, w.applicationStatus(a).Servers, "naming one twice is naming it once")
@@ -176,7 +179,7 @@ func TestAssociations(t *testing.T) {
 }
 
 func TestAggregatedStatus(t *testing.T) {
-	w := setup(t, DefaultQuotas)
+	w := setup(t, nil)
 	none, stopped := w.server(1, state.PendingInstallation, ""), w.server(2, state.LifeCycleStopped, state.Stopped)
 	fresh, healthy := w.server(3, state.NotReady, state.Initiating), w.server(4, state.ReadyForTest, state.Continuous)
 	behind, scanning := w.server(5, state.ReadyForTest, state.Backlog), w.server(6, state.ReadyForTest, state.Rescan)
@@ -219,7 +222,7 @@ func TestAggregatedStatus(t *testing.T) {
 }
 
 func TestArchive(t *testing.T) {
-	w := setup(t, DefaultQuotas)
+	w := setup(t, nil)
 	x := w.server(1, state.ReadyForTest, state.Continuous)
 	y := w.server(2, state.LifeDisconnected, state.Disconnected)
 	a := w.application("a", x, y)
@@ -256,7 +259,8 @@ func TestArchive(t *testing.T) {
 }
 
 func TestQuotas(t *testing.T) {
-	w := setup(t, Quotas{ActiveApplications: 2, ArchivedApplications: 1, ActiveWaves: 2, ArchivedWaves: 1, ServersPerApplication: 2, ApplicationsPerWave: 1})
+	w := setup(t, map[quotas.Code]int64{quotas.MGNApplications: 2, quotas.MGNArchivedApplications: 1, quotas.MGNWaves: 2,
+		quotas.MGNArchivedWaves: 1, quotas.MGNPerApplication: 2, quotas.MGNPerWave: 1})
 	a, b := w.application("a"), w.application("b")
 	_, err := w.applications.Create(w.ctx, mgn, "c", "", nil)
 	require.ErrorIs(t, err, control.ErrQuota)
@@ -291,7 +295,7 @@ func TestQuotas(t *testing.T) {
 }
 
 func TestConnectors(t *testing.T) {
-	w := setup(t, DefaultQuotas)
+	w := setup(t, nil)
 	_, err := w.connectors.Create(w.ctx, mgn, "c", "i-1", &state.SSMCommand{S3Output: true}, nil)
 	w.requireKind(fault.Invalid, err)
 	c, err := w.connectors.Create(w.ctx, mgn, "c", "i-1", &state.SSMCommand{S3Output: true, S3Bucket: "logs"}, nil)
@@ -323,7 +327,7 @@ func TestConnectors(t *testing.T) {
 }
 
 func TestReplicationType(t *testing.T) {
-	w := setup(t, DefaultQuotas)
+	w := setup(t, nil)
 	id := w.server(1, state.ReadyForTest, state.Continuous)
 	require.NoError(t, w.servers.SetReplicationType(w.ctx, mgn, id, state.AgentBased), "as it is")
 	w.requireKind(fault.Invalid, w.servers.SetReplicationType(w.ctx, mgn, id, state.SnapshotShipping))

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/understudy-dr/understudy/internal/control"
+	"github.com/understudy-dr/understudy/internal/control/quotas"
 	"github.com/understudy-dr/understudy/internal/control/resource"
 	"github.com/understudy-dr/understudy/internal/fault"
 	"github.com/understudy-dr/understudy/internal/state"
@@ -21,12 +22,12 @@ type Wave struct {
 // Waves keeps the waves of all accounts.
 type Waves struct {
 	resource.Keeper[state.Wave]
-	quotas Quotas
+	limits *quotas.Limits
 }
 
-// NewWaves returns the waves in store.
-func NewWaves(store state.Store, q Quotas) *Waves {
-	return &Waves{quotas: q, Keeper: resource.Keeper[state.Wave]{Store: store, Kind: KindWave,
+// NewWaves returns the waves in store. nil limits are the default ones.
+func NewWaves(store state.Store, limits *quotas.Limits) *Waves {
+	return &Waves{limits: limits, Keeper: resource.Keeper[state.Wave]{Store: store, Kind: KindWave,
 		Read: state.Reader.Wave, Write: state.Tx.PutWave, Tagged: func(v *state.Wave) *map[string]string { return &v.Tags }}}
 }
 
@@ -74,14 +75,14 @@ func (w *Waves) free(ctx context.Context, r state.Reader, v *state.Wave) error {
 
 func (w *Waves) room(ctx context.Context, r state.Reader, s state.Scope, archived bool) error {
 	n, err := r.CountWaves(ctx, s, archived)
-	quota, what := w.quotas.ActiveWaves, "active waves"
+	if err != nil {
+		return err
+	}
+	c := quotas.MGNWaves
 	if archived {
-		quota, what = w.quotas.ArchivedWaves, "archived waves"
+		c = quotas.MGNArchivedWaves
 	}
-	if err == nil && n >= quota {
-		return control.Full("wave", KindWave, "", quota, what)
-	}
-	return err
+	return w.limits.Fits(ctx, r, s, c, KindWave, "", n+1)
 }
 
 // Update changes what is not nil.
@@ -233,8 +234,8 @@ func (w *Waves) Join(ctx context.Context, tx state.Tx, v *state.Wave, applicatio
 	if err != nil {
 		return err
 	}
-	if in[v.ID]+len(joining) > w.quotas.ApplicationsPerWave {
-		return control.Full(op, KindWave, v.ID, w.quotas.ApplicationsPerWave, "applications in one wave")
+	if err := w.limits.Fits(ctx, tx, v.Scope, quotas.MGNPerWave, KindWave, v.ID, in[v.ID]+len(joining)); err != nil {
+		return err
 	}
 	v.ModifiedAt = time.Now().UTC()
 	return enlist(ctx, tx, joining, v.ID)

@@ -9,21 +9,15 @@ import (
 	"time"
 
 	"github.com/understudy-dr/understudy/internal/control"
+	"github.com/understudy-dr/understudy/internal/control/quotas"
 	"github.com/understudy-dr/understudy/internal/fault"
 	"github.com/understudy-dr/understudy/internal/state"
 )
 
-// Quotas bound the jobs of one account in one service.
-type Quotas struct {
-	Concurrent int // unfinished jobs
-	PerJob     int // participants of one job
-	InAllJobs  int // participants of all unfinished jobs
-}
-
-// DefaultQuotas are those that AWS documents.
-var DefaultQuotas = map[state.Service]Quotas{
-	state.MGN: {Concurrent: 20, PerJob: 200, InAllJobs: 200},
-	state.DRS: {Concurrent: 20, PerJob: 100, InAllJobs: 500},
+// codes are the quotas that bound the jobs of an account in a service.
+var codes = map[state.Service]struct{ concurrent, perJob, inAllJobs quotas.Code }{
+	state.MGN: {quotas.MGNJobs, quotas.MGNPerJob, quotas.MGNInAllJobs},
+	state.DRS: {quotas.DRSJobs, quotas.DRSPerJob, quotas.DRSInAllJobs},
 }
 
 var prefixes = map[state.Service]string{state.MGN: "mgnjob-", state.DRS: "drsjob-"}
@@ -34,16 +28,11 @@ const busy = "One or more of the Source Servers included in API call are current
 // Jobs are the jobs in a store.
 type Jobs struct {
 	store  state.Store
-	quotas map[state.Service]Quotas
+	limits *quotas.Limits
 }
 
-// New returns the jobs in store. nil quotas are DefaultQuotas.
-func New(store state.Store, quotas map[state.Service]Quotas) *Jobs {
-	if quotas == nil {
-		quotas = DefaultQuotas
-	}
-	return &Jobs{store, quotas}
-}
+// New returns the jobs in store. nil limits are the default ones.
+func New(store state.Store, limits *quotas.Limits) *Jobs { return &Jobs{store, limits} }
 
 // Spec is a job to make.
 type Spec struct {
@@ -92,16 +81,14 @@ func (v *Jobs) fits(ctx context.Context, r state.Reader, s state.Scope, subjects
 	if err != nil {
 		return err
 	}
-	q := v.quotas[s.Service]
-	switch {
-	case len(subjects) > q.PerJob:
-		return control.Full(op, control.Job, "", q.PerJob, "servers in one job")
-	case running >= q.Concurrent:
-		return control.Full(op, control.Job, "", q.Concurrent, "jobs at one time")
-	case inAll+len(subjects) > q.InAllJobs:
-		return control.Full(op, control.Job, "", q.InAllJobs, "servers in all jobs")
+	c := codes[s.Service]
+	if err := v.limits.Fits(ctx, r, s, c.perJob, control.Job, "", len(subjects)); err != nil {
+		return err
 	}
-	return nil
+	if err := v.limits.Fits(ctx, r, s, c.concurrent, control.Job, "", running+1); err != nil {
+		return err
+	}
+	return v.limits.Fits(ctx, r, s, c.inAllJobs, control.Job, "", inAll+len(subjects))
 }
 
 func duplicate(list []string) string {

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/understudy-dr/understudy/internal/control"
+	"github.com/understudy-dr/understudy/internal/control/quotas"
 	"github.com/understudy-dr/understudy/internal/fault"
 	"github.com/understudy-dr/understudy/internal/state"
 	"github.com/understudy-dr/understudy/internal/state/sqlite"
@@ -21,7 +22,7 @@ var (
 	drs = state.Scope{Account: "111122223333", Service: state.DRS}
 )
 
-func setup(t *testing.T, quotas map[state.Service]Quotas) (*Jobs, state.Store) {
+func setup(t *testing.T, set map[quotas.Code]int64) (*Jobs, state.Store) {
 	store, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "state.db"))
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, store.Close()) })
@@ -31,7 +32,9 @@ func setup(t *testing.T, quotas map[state.Service]Quotas) (*Jobs, state.Store) {
 		}
 		return tx.PutInitialised(t.Context(), drs, time.Now())
 	}))
-	return New(store, quotas), store
+	limits, err := quotas.New(set)
+	require.NoError(t, err)
+	return New(store, limits), store
 }
 
 func create(t *testing.T, v *Jobs, s state.Scope, servers ...string) (out state.Job, err error) {
@@ -175,7 +178,7 @@ func TestOneJobPerServer(t *testing.T) {
 }
 
 func TestQuotas(t *testing.T) {
-	v, _ := setup(t, map[state.Service]Quotas{state.MGN: {Concurrent: 2, PerJob: 3, InAllJobs: 4}, state.DRS: {Concurrent: 9, PerJob: 9, InAllJobs: 9}})
+	v, _ := setup(t, map[quotas.Code]int64{quotas.MGNJobs: 2, quotas.MGNPerJob: 3, quotas.MGNInAllJobs: 4})
 	ids := func(from, n int) (out []string) {
 		for i := range n {
 			out = append(out, fmt.Sprintf("s-%d", from+i))
@@ -192,7 +195,9 @@ func TestQuotas(t *testing.T) {
 	require.NoError(t, err)
 	_, err = create(t, v, drs, ids(20, 5)...)
 	require.NoError(t, err, "another service has quotas of its own")
-	v.quotas[state.MGN] = Quotas{Concurrent: 2, PerJob: 3, InAllJobs: 40}
+	require.NoError(t, v.store.Update(t.Context(), func(tx state.Tx) error {
+		return tx.PutAccount(t.Context(), state.Account{ID: mgn.Account, Quotas: map[string]int64{string(quotas.MGNInAllJobs): 40}})
+	}))
 	_, err = create(t, v, mgn, ids(30, 1)...)
 	require.ErrorIs(t, err, control.ErrQuota, "a third job")
 }

@@ -88,6 +88,24 @@ func TestFull(t *testing.T) {
 	require.NoError(t, add(t, s, l, drs, 5, state.Stopped, false), "an account's own quota goes before the installation's")
 }
 
+func TestFits(t *testing.T) {
+	s := store(t)
+	l, err := New(map[Code]int64{MGNWaves: 2})
+	require.NoError(t, err)
+	update(t, s, func(ctx context.Context, tx state.Tx) error {
+		require.NoError(t, l.Fits(ctx, tx, mgn, MGNWaves, "Wave", "", 2))
+		err := l.Fits(ctx, tx, mgn, MGNWaves, "Wave", "wave-1", 3)
+		require.ErrorIs(t, err, control.ErrQuota)
+		require.ErrorContains(t, err, "at most 2 active waves")
+		require.NoError(t, tx.PutAccount(ctx, state.Account{ID: mgn.Account, Quotas: map[string]int64{string(MGNWaves): 3}}))
+		require.NoError(t, l.Fits(ctx, tx, mgn, MGNWaves, "Wave", "", 3))
+		require.NoError(t, (*Limits)(nil).Fits(ctx, tx, mgn, MGNWaves, "Wave", "", 200))
+		require.ErrorIs(t, (*Limits)(nil).Fits(ctx, tx, mgn, MGNWaves, "Wave", "", 201), control.ErrQuota)
+		require.True(t, fault.Is(l.Fits(ctx, tx, mgn, "none", "", "", 1), fault.Bug))
+		return nil
+	})
+}
+
 func TestEveryQuotaIsDescribedOnce(t *testing.T) {
 	seen := map[string]bool{}
 	for _, q := range Table {
