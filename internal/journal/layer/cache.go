@@ -14,6 +14,22 @@ type Cache struct {
 	data   cacheList
 	index  cacheList
 	lookup map[cacheKey]*cacheItem
+	stats  CacheStats
+}
+
+// CacheStats counts since NewCache, but for Bytes, which is what is held now.
+type CacheStats struct {
+	Hits, Misses int64 // blocks that were asked for
+	Bytes        int64
+}
+
+// Stats returns the counters.
+func (c *Cache) Stats() CacheStats {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := c.stats
+	s.Bytes = c.used
+	return s
 }
 
 type cacheKey struct {
@@ -68,11 +84,14 @@ func (c *Cache) list(e *cacheItem) *cacheList {
 
 func (c *Cache) get(k *cacheKey) *cacheItem {
 	e := c.lookup[*k]
-	if e != nil {
-		l := c.list(e)
-		l.remove(e)
-		l.push(e)
+	if e == nil {
+		c.stats.Misses++
+		return nil
 	}
+	c.stats.Hits++
+	l := c.list(e)
+	l.remove(e)
+	l.push(e)
 	return e
 }
 

@@ -198,8 +198,18 @@ func TestDamageIsContained(t *testing.T) {
 			w.layers = []*Reader{merged}
 			w.conservative(all, points)
 			require.NoError(t, merged.Verify(t.Context(), func(r Range, err error) { t.Errorf("%+v: %v", r, err) }))
-			w.layers = []*Reader{w.rewrite(Merge(w.all(), Keep{}))}
-			w.conservative(all, points)
+			k := Keep{From: w.version(), Points: []Version{w.version(), w.version()}}
+			slices.SortFunc(k.Points, Version.Compare)
+			retained := append(slices.Clone(k.Points), k.From)
+			for _, p := range points {
+				if k.From.Less(p) {
+					retained = append(retained, p)
+				}
+			}
+			for range 2 {
+				w.layers = []*Reader{w.rewrite(Merge(w.all(), k))}
+				w.conservative(all, retained)
+			}
 		})
 	}
 }

@@ -2,6 +2,7 @@ package layer
 
 import (
 	"context"
+	"slices"
 
 	"github.com/understudy-dr/understudy/internal/fault"
 )
@@ -283,17 +284,22 @@ func (w *window) into(ctx context.Context, ix *indexBlock, i, j int, dst []byte)
 	return w.decodeRun(ix, i, j, dst, w.buf[at:at+n])
 }
 
-// fill reads ahead; where that fails, just what is wanted.
+// fill reads ahead; where that fails, just what is wanted. What was read before is not read again.
 func (w *window) fill(ctx context.Context, off int64, n int, end int64) error {
-	w.buf = grow(w.buf, max(n, int(min(maxRun, end-off))))
-	w.off = off
-	err := w.src.ReadAt(ctx, w.buf, off)
-	if err != nil && len(w.buf) > n && ctx.Err() == nil {
+	have := 0
+	if at := off - w.off; at >= 0 && at < int64(len(w.buf)) {
+		have = copy(w.buf, w.buf[at:])
+	}
+	w.off, w.buf = off, w.buf[:have]
+	size := max(n, int(min(maxRun, end-off)))
+	w.buf = slices.Grow(w.buf, size-have)[:size]
+	err := w.src.ReadAt(ctx, w.buf[have:], off+int64(have))
+	if err != nil && size > n && ctx.Err() == nil {
 		w.buf = w.buf[:n]
-		err = w.src.ReadAt(ctx, w.buf, off)
+		err = w.src.ReadAt(ctx, w.buf[have:], off+int64(have))
 	}
 	if err != nil {
-		w.buf = w.buf[:0]
+		w.buf = w.buf[:have]
 	}
 	return err
 }

@@ -31,7 +31,9 @@ func (v Version) Compare(o Version) int {
 }
 
 // Less reports whether v is older than o.
-func (v Version) Less(o Version) bool { return v.Compare(o) < 0 }
+func (v Version) Less(o Version) bool {
+	return v.Epoch < o.Epoch || v.Epoch == o.Epoch && v.Position < o.Position
+}
 
 // next is the smallest version above v.
 func (v Version) next() Version {
