@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -229,6 +230,31 @@ func TestMadeOnce(t *testing.T) {
 	names, err := os.ReadDir(filepath.Dir(path))
 	require.NoError(t, err)
 	require.Len(t, names, 2, "the file and its lock")
+}
+
+type beforeLock struct {
+	vfs.FS
+	do func()
+}
+
+func (f beforeLock) Lock(name string) (io.Closer, error) {
+	f.do()
+	return f.FS.Lock(name)
+}
+
+// Another process makes the file after we saw none and before we hold the lock: theirs stays.
+func TestOtherProcessIsFaster(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "keys.json")
+	var theirs string
+	k, err := openKeyFile(beforeLock{vfs.OS, func() {
+		var err error
+		theirs, err = open(t, path).Current(t.Context())
+		require.NoError(t, err)
+	}}, path, ownerOnly)
+	require.NoError(t, err)
+	ours, err := k.Current(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, theirs, ours)
 }
 
 // The power fails at every operation: a key that was given out is there after, and the file is never half-written.
