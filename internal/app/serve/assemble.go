@@ -14,6 +14,8 @@ import (
 	"github.com/understudy-dr/understudy/internal/agentapi/agentpb/agentpbconnect"
 	"github.com/understudy-dr/understudy/internal/awsapi/drsapi"
 	"github.com/understudy-dr/understudy/internal/awsapi/mgnapi"
+	objectcache "github.com/understudy-dr/understudy/internal/blob/cache"
+	"github.com/understudy-dr/understudy/internal/buildinfo"
 	"github.com/understudy-dr/understudy/internal/control/access"
 	"github.com/understudy-dr/understudy/internal/control/accounts"
 	"github.com/understudy-dr/understudy/internal/control/events"
@@ -24,6 +26,8 @@ import (
 	"github.com/understudy-dr/understudy/internal/control/templates"
 	"github.com/understudy-dr/understudy/internal/encryption"
 	"github.com/understudy-dr/understudy/internal/journal"
+	"github.com/understudy-dr/understudy/internal/journal/layer"
+	"github.com/understudy-dr/understudy/internal/metrics"
 	"github.com/understudy-dr/understudy/internal/operatorapi"
 	"github.com/understudy-dr/understudy/internal/operatorapi/schema"
 	"github.com/understudy-dr/understudy/internal/pki"
@@ -50,11 +54,16 @@ type server struct {
 	engine      *replication.Engine
 	points      *points.Points
 	retention   *points.Retention
+	metrics     *metrics.Metrics
+	objects     *objectcache.Store // nil when layers stay in the data directory
 	sink        *sink.Server
 	volumes     *volume.Opener
 	operator    *operatorapi.Handler
 	facilities  facilities
 }
+
+// blockCache is what decoded blocks of all journals may take in memory.
+const blockCache = 64 << 20
 
 // assemble opens and makes everything under the data directory. Nothing runs yet.
 func assemble(ctx context.Context, c Config) (_ *server, err error) {
@@ -88,11 +97,17 @@ func assemble(ctx context.Context, c Config) (_ *server, err error) {
 	if err != nil {
 		return nil, err
 	}
+	s.metrics = metrics.New(buildinfo.Version)
+	cache := layer.NewCache(blockCache)
+	objects, err := s.openObjects(ctx)
+	if err != nil {
+		return nil, err
+	}
 	agents := s.authority.AgentsTLS(certificate)
 	agents.NextProtos = []string{wire.ALPN}
 	s.sink, err = sink.New(sink.Config{Dir: filepath.Join(c.DataDir, "journals"), Listen: c.DataListen, Advertise: c.Advertise, TLS: agents, Roots: s.authority.Pool(),
-		Identify: identify, Journal: journal.Options{Keys: wrapping}, ReserveBytes: c.Reserve, SlowBytes: c.SlowBelow,
-		Maintenance: sink.Maintenance{BytesPerSecond: c.MaintenanceRate, ScrubPeriod: c.ScrubPeriod}, Log: c.Log})
+		Identify: identify, Journal: journal.Options{Keys: wrapping, Cache: cache}, Blobs: objects, ReserveBytes: c.Reserve, SlowBytes: c.SlowBelow,
+		Maintenance: sink.Maintenance{BytesPerSecond: c.MaintenanceRate, ScrubPeriod: c.ScrubPeriod}, Synced: s.metrics.Synced, Log: c.Log})
 	if err != nil {
 		return nil, err
 	}
@@ -103,6 +118,7 @@ func assemble(ctx context.Context, c Config) (_ *server, err error) {
 		return nil, err
 	}
 	s.points = points.New(s.store, s.engine, s.pointMade, c.Log)
+	s.watch(cache)
 	if err := s.openFacilities(); err != nil {
 		return nil, err
 	}
@@ -178,6 +194,9 @@ func (s *server) close() error {
 	}
 	if s.sink != nil {
 		err = errors.Join(err, s.sink.Close())
+	}
+	if s.objects != nil {
+		err = errors.Join(err, s.objects.Close())
 	}
 	if s.store != nil {
 		err = errors.Join(err, s.store.Close())

@@ -34,11 +34,14 @@ type Config struct {
 	Sizes        string           // file with sizes of one's own
 	Networks     string           // file with the launch hosts' networks
 
+	MetricsListen   string        // where /metrics and /healthz are; "" for nowhere
 	Window          time.Duration // in which every second of a source server is recoverable, unless it has its own
 	Reserve         int64         // bytes of the journals' file system that stay free
 	SlowBelow       int64         // agents are slowed down with less free than this
 	MaintenanceRate int64         // bytes a second that maintenance reads and writes
 	ScrubPeriod     time.Duration // in which everything stored is read again
+	ObjectStore     string        // s3://BUCKET/PREFIX?...: where layers go; empty: the data directory
+	ObjectCache     int64         // bytes of what was read from there that are kept in the data directory
 	Log             *slog.Logger
 }
 
@@ -123,7 +126,13 @@ func (s *server) run(ctx context.Context) error {
 	if err != nil {
 		return fault.New(fault.Invalid, "--listen", "%w", err)
 	}
-	s.cfg.Log.Info("serving", "version", buildinfo.Version, "control", listener.Addr().String(), "data", s.cfg.DataListen,
+	var scraped net.Listener
+	if s.cfg.MetricsListen != "" {
+		if scraped, err = (&net.ListenConfig{}).Listen(ctx, "tcp", s.cfg.MetricsListen); err != nil {
+			return errors.Join(fault.New(fault.Invalid, "--metrics-listen", "%w", err), listener.Close())
+		}
+	}
+	s.cfg.Log.Info("serving", "version", buildinfo.Version, "control", listener.Addr().String(), "data", s.cfg.DataListen, "metrics", s.cfg.MetricsListen,
 		"data-dir", s.cfg.DataDir, "credentials", s.credentials)
 	return runStages(ctx,
 		events.NewDispatcher(s.webhooks, events.Client(), s.cfg.Log).Run,
@@ -132,6 +141,7 @@ func (s *server) run(ctx context.Context) error {
 		s.retention.Run,
 		s.points.Run,
 		func(ctx context.Context) error { return s.serveHTTP(ctx, listener) },
+		func(ctx context.Context) error { return s.serveMetrics(ctx, scraped) },
 	)
 }
 
