@@ -46,7 +46,7 @@ func administrated(r *http.Request) (string, error) {
 }
 
 func (h *Handler) events(r *http.Request) (any, error) {
-	account, err := account(r)
+	account, err := h.account(r)
 	if err != nil {
 		return nil, err
 	}
@@ -119,7 +119,7 @@ func (h *Handler) await(ctx context.Context, account string, f state.EventFilter
 }
 
 func (h *Handler) webhooks(r *http.Request) (any, error) {
-	account, err := account(r)
+	account, err := h.account(r)
 	if err != nil {
 		return nil, err
 	}
@@ -143,7 +143,7 @@ func webhookOf(v state.Webhook) schema.Webhook {
 }
 
 func (h *Handler) createWebhook(r *http.Request) (any, error) {
-	account, err := administrated(r)
+	account, err := h.account(r)
 	if err != nil {
 		return nil, err
 	}
@@ -161,7 +161,7 @@ func (h *Handler) createWebhook(r *http.Request) (any, error) {
 }
 
 func (h *Handler) deleteWebhook(r *http.Request) (any, error) {
-	account, err := administrated(r)
+	account, err := h.account(r)
 	if err != nil {
 		return nil, err
 	}
