@@ -76,12 +76,12 @@ func CheckName(name string) error {
 
 // CheckPrefix refuses a prefix that no name can begin with.
 func CheckPrefix(prefix string) error {
-	whole, last := "", prefix
+	last := prefix
 	if i := strings.LastIndexByte(prefix, '/'); i >= 0 {
-		whole, last = prefix[:i], prefix[i+1:]
-		if err := CheckName(whole); err != nil {
+		if err := CheckName(prefix[:i]); err != nil {
 			return err
 		}
+		last = prefix[i+1:]
 	}
 	if last != "" && !validElement(last) || len(prefix) > maxName {
 		return fault.New(fault.Invalid, "blob: prefix", "no name begins with %q", prefix)
