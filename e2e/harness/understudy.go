@@ -34,13 +34,14 @@ type Server struct {
 	Dir      string
 	Endpoint string
 	DataAddr string
+	Metrics  string // host:port of /metrics
 	Args     []string
 }
 
 // NewServer picks free ports and starts "understudy serve" over a data directory of its own.
 func NewServer(t T, dir string, args ...string) *Server {
 	t.Helper()
-	s := &Server{Binary: Binary(t), Dir: dir, Endpoint: "https://" + freeAddr(t), DataAddr: freeAddr(t), Args: args}
+	s := &Server{Binary: Binary(t), Dir: dir, Endpoint: "https://" + freeAddr(t), DataAddr: freeAddr(t), Metrics: freeAddr(t), Args: args}
 	s.Start(t)
 	return s
 }
@@ -49,7 +50,7 @@ func NewServer(t T, dir string, args ...string) *Server {
 func (s *Server) Start(t T) {
 	t.Helper()
 	args := append([]string{"serve", "--data-dir", s.Dir, "--listen", strings.TrimPrefix(s.Endpoint, "https://"),
-		"--data-listen", s.DataAddr, "--region", Region, "--account-id", Account}, s.Args...)
+		"--data-listen", s.DataAddr, "--metrics-listen", s.Metrics, "--region", Region, "--account-id", Account}, s.Args...)
 	s.Process = Start(t, "understudy serve", exec.Command(s.Binary, args...))
 	Eventually(t, 30*time.Second, "the server answers", func() (bool, string) {
 		if s.Ended() {
