@@ -31,8 +31,11 @@ func (e *Engine) Describe(ctx context.Context, servers []state.Server) ([]contro
 	for i, v := range servers {
 		if r, ok := records[v.ID]; ok {
 			out[i] = describe(r, time.Now().UTC(), 0, rate{})
-		} else if out[i].State == "" {
-			out[i].State = state.Stopped // no agent has ever registered
+		} else if out[i].State == "" { // no agent has ever registered
+			out[i].State = state.Stopped
+			if v.LifeCycle.State == state.LifeDisconnected {
+				out[i].State = state.Disconnected
+			}
 		}
 	}
 	return out, nil

@@ -18,6 +18,7 @@ const (
 	OpResume     Trigger = "ResumeReplication"
 	OpRetry      Trigger = "RetryDataReplication"
 	OpDisconnect Trigger = "Disconnect"
+	OpFinalize   Trigger = "FinalizeCutover"
 	OpDelete     Trigger = "DeleteSourceServer"
 )
 
@@ -39,7 +40,7 @@ const (
 
 // Operations and Observations list the triggers.
 var (
-	Operations   = []Trigger{OpStart, OpStop, OpPause, OpResume, OpRetry, OpDisconnect, OpDelete}
+	Operations   = []Trigger{OpStart, OpStop, OpPause, OpResume, OpRetry, OpDisconnect, OpFinalize, OpDelete}
 	Observations = []Trigger{Reinstalled, StepFailed, AttemptDue, PathLost, Stall, Unstall,
 		CopySeen, RescanSeen, BacklogSeen, DrainedSeen, PointMissing, PointTaken}
 )
@@ -71,6 +72,7 @@ var Table = []Row{
 	{On: OpResume, From: []state.ReplicationState{state.Paused}, To: back, MGNOnly: true},
 	{On: OpRetry, From: []state.ReplicationState{state.Stalled}, To: state.Stalled}, // acts at the next handshake
 	{On: OpDisconnect, From: and(flowing, state.Initiating, state.Stalled, state.Paused, state.Stopped), To: state.Disconnected},
+	{On: OpFinalize, From: and(flowing, state.Initiating, state.Stalled, state.Paused, state.Stopped), To: state.Disconnected, MGNOnly: true},
 	{On: OpDelete, From: []state.ReplicationState{state.Disconnected}, To: state.Disconnected},
 
 	{On: Reinstalled, From: and(flowing, state.Initiating, state.Stalled, state.Disconnected), To: state.Initiating},

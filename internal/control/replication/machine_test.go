@@ -15,17 +15,17 @@ import (
 // golden is the whole state machine, written out by hand. "." is refused or ignored, "<" goes back to
 // what was interrupted (here BACKLOG). Columns follow Operations, then Observations.
 const golden = `
-from              | Start | Stop | Pause | Resume | Retry | Disco | Delete | reinst | stepF | due  | lost | stall | unstall | copy | rescan | backlog | drained | missing | point
-STOPPED           | INIT  | .    | .     | .      | .     | DISC  | .      | .      | .     | .    | .    | .     | .       | .    | .      | .       | .       | .       | .
-INITIATING        | .     | STOP | PAUS  | .      | .     | DISC  | .      | INIT   | STAL  | .    | .    | STAL  | .       | SYNC | RESC   | BACK    | .       | .       | .
-INITIAL_SYNC      | .     | STOP | PAUS  | .      | .     | DISC  | .      | INIT   | .     | .    | INIT | STAL  | .       | .    | RESC   | BACK    | .       | .       | .
-BACKLOG           | .     | STOP | PAUS  | .      | .     | DISC  | .      | INIT   | .     | .    | INIT | STAL  | .       | SYNC | RESC   | .       | CONT    | CREA    | .
-CREATING_SNAPSHOT | .     | STOP | PAUS  | .      | .     | DISC  | .      | INIT   | .     | .    | INIT | STAL  | .       | SYNC | RESC   | BACK    | .       | .       | CONT
-CONTINUOUS        | .     | STOP | PAUS  | .      | .     | DISC  | .      | INIT   | .     | .    | INIT | STAL  | .       | SYNC | RESC   | BACK    | .       | .       | .
-PAUSED            | .     | STOP | .     | BACK   | .     | DISC  | .      | .      | .     | .    | .    | .     | .       | .    | .      | .       | .       | .       | .
-RESCAN            | .     | STOP | PAUS  | .      | .     | DISC  | .      | INIT   | .     | .    | INIT | STAL  | .       | SYNC | .      | BACK    | .       | .       | .
-STALLED           | .     | STOP | PAUS  | .      | STAL  | DISC  | .      | INIT   | .     | INIT | .    | .     | BACK    | .    | .      | .       | .       | .       | .
-DISCONNECTED      | .     | .    | .     | .      | .     | .     | DISC   | INIT   | .     | .    | .    | .     | .       | .    | .      | .       | .       | .       | .
+from              | Start | Stop | Pause | Resume | Retry | Disco | Final | Delete | reinst | stepF | due  | lost | stall | unstall | copy | rescan | backlog | drained | missing | point
+STOPPED           | INIT  | .    | .     | .      | .     | DISC  | DISC  | .      | .      | .     | .    | .    | .     | .       | .    | .      | .       | .       | .       | .
+INITIATING        | .     | STOP | PAUS  | .      | .     | DISC  | DISC  | .      | INIT   | STAL  | .    | .    | STAL  | .       | SYNC | RESC   | BACK    | .       | .       | .
+INITIAL_SYNC      | .     | STOP | PAUS  | .      | .     | DISC  | DISC  | .      | INIT   | .     | .    | INIT | STAL  | .       | .    | RESC   | BACK    | .       | .       | .
+BACKLOG           | .     | STOP | PAUS  | .      | .     | DISC  | DISC  | .      | INIT   | .     | .    | INIT | STAL  | .       | SYNC | RESC   | .       | CONT    | CREA    | .
+CREATING_SNAPSHOT | .     | STOP | PAUS  | .      | .     | DISC  | DISC  | .      | INIT   | .     | .    | INIT | STAL  | .       | SYNC | RESC   | BACK    | .       | .       | CONT
+CONTINUOUS        | .     | STOP | PAUS  | .      | .     | DISC  | DISC  | .      | INIT   | .     | .    | INIT | STAL  | .       | SYNC | RESC   | BACK    | .       | .       | .
+PAUSED            | .     | STOP | .     | BACK   | .     | DISC  | DISC  | .      | .      | .     | .    | .    | .     | .       | .    | .      | .       | .       | .       | .
+RESCAN            | .     | STOP | PAUS  | .      | .     | DISC  | DISC  | .      | INIT   | .     | .    | INIT | STAL  | .       | SYNC | .      | BACK    | .       | .       | .
+STALLED           | .     | STOP | PAUS  | .      | STAL  | DISC  | DISC  | .      | INIT   | .     | INIT | .    | .     | BACK    | .    | .      | .       | .       | .       | .
+DISCONNECTED      | .     | .    | .     | .      | .     | .     | .     | DISC   | INIT   | .     | .    | .    | .     | .       | .    | .      | .       | .       | .       | .
 `
 
 var short = map[string]state.ReplicationState{"INIT": state.Initiating, "STOP": state.Stopped, "PAUS": state.Paused, "DISC": state.Disconnected,
@@ -45,7 +45,7 @@ func TestEveryTransition(t *testing.T) {
 			for _, service := range []state.Service{state.MGN, state.DRS} {
 				t.Run(fmt.Sprintf("%s %s %s", service, from, on), func(t *testing.T) {
 					want, allowed := short[cell]
-					if service == state.DRS && (on == OpPause || on == OpResume) {
+					if service == state.DRS && (on == OpPause || on == OpResume || on == OpFinalize) {
 						allowed = false
 					}
 					r := state.Replication{State: from, Resume: state.Backlog, Scope: state.Scope{Service: service}}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/understudy-dr/understudy/internal/control"
+	"github.com/understudy-dr/understudy/internal/control/jobs"
 	"github.com/understudy-dr/understudy/internal/control/lifecycle"
 	"github.com/understudy-dr/understudy/internal/fault"
 	"github.com/understudy-dr/understudy/internal/state"
@@ -42,37 +43,37 @@ func (e *Engine) Disconnect(ctx context.Context, s state.Scope, id string) error
 	return e.operate(ctx, s, id, OpDisconnect)
 }
 
-// Delete forgets a disconnected server. It is hidden at once; its records go with its staging area.
-func (e *Engine) Delete(ctx context.Context, s state.Scope, id string) error {
-	err := e.operate(ctx, s, id, OpDelete)
-	if fault.Is(err, fault.NotFound) {
-		return e.deleteUnreplicated(ctx, s, id)
-	}
-	return err
-}
-
-// deleteUnreplicated deletes a server that never had an agent: one discovered or imported.
-func (e *Engine) deleteUnreplicated(ctx context.Context, s state.Scope, id string) error {
-	const op = "replication: delete"
-	err := e.store.Update(ctx, func(tx state.Tx) error {
+// FinalizeCutover is Disconnect of an MGN server whose cutover is done: its life cycle becomes CUTOVER. guard may
+// refuse, within the transaction.
+func (e *Engine) FinalizeCutover(ctx context.Context, s state.Scope, id string, guard func(context.Context, state.Tx, state.Server) error) error {
+	return e.operate(ctx, s, id, OpFinalize, func(ctx context.Context, tx state.Tx) error {
 		v, err := tx.Server(ctx, s, id)
-		if fault.Is(err, fault.NotFound) {
-			return control.Missing(op, control.SourceServer, id)
-		}
 		if err != nil {
 			return err
 		}
-		if l := v.LifeCycle.State; l != state.Discovered && l != state.PendingInstallation {
-			return control.Refuse(op, control.SourceServer, id, "cannot be deleted in life cycle state %s", l)
+		if err := guard(ctx, tx, v); err != nil {
+			return err
 		}
-		return tx.DeleteServer(ctx, id)
+		if err := lifecycle.Apply(&v, lifecycle.FinalizeCutover); err != nil {
+			return err
+		}
+		v.LifeCycle.LastCutover.FinalizedAt = time.Now().UTC()
+		return tx.PutServer(ctx, v)
 	})
-	return fault.Wrap(op, err)
 }
 
-func (e *Engine) operate(ctx context.Context, s state.Scope, id string, on Trigger) error {
+// Delete forgets a disconnected server. It is hidden at once; its records go with its staging area.
+func (e *Engine) Delete(ctx context.Context, s state.Scope, id string) error {
+	return e.operate(ctx, s, id, OpDelete)
+}
+
+// operate fires what somebody called. more belongs to its transaction.
+func (e *Engine) operate(ctx context.Context, s state.Scope, id string, on Trigger, more ...change) error {
 	op := fmt.Sprintf("replication: %s", on)
 	a, err := e.in(ctx, s, id)
+	if fault.Is(err, fault.NotFound) {
+		return e.operateUnreplicated(ctx, s, id, on)
+	}
 	if err != nil {
 		return fault.Wrap(op, err)
 	}
@@ -84,7 +85,7 @@ func (e *Engine) operate(ctx context.Context, s state.Scope, id string, on Trigg
 	if !move(&rec, on, now) {
 		return refused(op, id, on, before)
 	}
-	also := intend(&rec, on, now)
+	also := append(more, intend(&rec, on, now)...)
 	if err := e.save(ctx, a, rec, also...); err != nil {
 		return fault.Wrap(op, err)
 	}
@@ -120,17 +121,22 @@ func intend(rec *state.Replication, on Trigger, now time.Time) []change {
 		rec.Intent, rec.Teardown = state.IntentStop, true
 		neverStarted(rec, now)
 		forget(rec)
-		return []change{live(*rec, lifecycle.Stopped), wipe}
-	case OpDisconnect:
+		return []change{idle(rec.ServerID), live(*rec, lifecycle.Stopped), wipe}
+	case OpDisconnect, OpFinalize:
 		rec.Intent, rec.Teardown = state.IntentDisconnect, true
 		neverStarted(rec, now)
 		forget(rec)
-		return []change{live(*rec, lifecycle.Disconnected), wipe}
+		return []change{idle(rec.ServerID), live(*rec, lifecycle.Disconnected), wipe} // a CUTOVER stays one
 	case OpDelete:
 		rec.Deleting, rec.Teardown = true, true
-		return []change{hide(*rec)}
+		return []change{idle(rec.ServerID), hide(*rec)}
 	}
 	return nil
+}
+
+// idle refuses while a job reads what an operation would take away.
+func idle(serverID string) change {
+	return func(ctx context.Context, tx state.Tx) error { return jobs.Idle(ctx, tx, serverID) }
 }
 
 func hide(rec state.Replication) change {

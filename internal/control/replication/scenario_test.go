@@ -138,8 +138,8 @@ func TestAgentsSteps(t *testing.T) {
 				}
 				require.Equal(t, state.NotReady, w.lifecycle())
 				if x.mend == nil {
+					w.agent.set(func(a *agent) { a.silent = false }) // before it connects again
 					w.server.disconnect(w.v.ID)
-					w.agent.set(func(a *agent) { a.silent = false })
 				} else {
 					w.agent.set(x.mend)
 				}
