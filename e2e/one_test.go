@@ -35,12 +35,19 @@ const smallDisk = 64 << 20
 // newOne makes the disk with some files on it, mounted, and a server without any agent.
 func newOne(t *testing.T, serverArgs ...string) *one {
 	t.Helper()
+	o := prepareOne(t)
+	o.server = harness.NewServer(t, filepath.Join(o.dir, "server"), serverArgs...)
+	return o
+}
+
+// prepareOne is newOne without the server.
+func prepareOne(t *testing.T) *one {
+	t.Helper()
 	o := &one{dir: t.TempDir()}
 	o.disk = harness.NewDisk(t, o.dir, "disk.img", smallDisk)
 	o.disk.Format(t, "ext4")
 	o.mount = harness.Mount(t, o.disk.Device, filepath.Join(o.dir, "mount"))
 	o.write(t, "first", 4<<20)
-	o.server = harness.NewServer(t, filepath.Join(o.dir, "server"), serverArgs...)
 	return o
 }
 

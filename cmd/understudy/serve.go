@@ -27,6 +27,7 @@ type serveCmd struct {
 	SpaceSlow       byteSize `help:"Agents are slowed down with less free than this. A twentieth of the file system more than the reserve by default." placeholder:"SIZE" group:"Journals:"`
 	MaintenanceRate byteSize `help:"What maintenance reads and writes in a second at most." default:"128MiB" group:"Journals:"`
 	ScrubPeriod     span     `help:"Everything stored is read and verified again within this." default:"7d" group:"Journals:"`
+	FlushAfter      span     `help:"What arrives is in layers, and in the bucket if there is one, at the latest after this; 10m by default, 1m with --object-store." group:"Journals:"`
 	ObjectStore     string   `help:"Bucket that layers go to, s3://BUCKET/PREFIX?endpoint=URL&region=REGION&path-style=true; credentials as for the AWS CLI. The data directory by default." placeholder:"URL" env:"UNDERSTUDY_OBJECT_STORE" group:"Journals:"`
 	ObjectCache     byteSize `help:"How much of what was read from the bucket is kept in the data directory." default:"4GiB" group:"Journals:"`
 }
@@ -36,7 +37,7 @@ func (c *serveCmd) Run(ctx context.Context, log *slog.Logger) error {
 		DataDir: c.DataDir, StateURL: c.StateURL, Listen: c.Listen, DataListen: c.DataListen, Advertise: c.Advertise, Region: c.Region,
 		AccountID: c.AccountID, InsecureHTTP: c.InsecureHTTP, Quotas: c.Quota, Sizes: c.Sizes, Networks: c.Networks, Log: log,
 		MetricsListen: c.MetricsListen, Window: time.Duration(c.JournalWindow), Reserve: int64(c.SpaceReserve), SlowBelow: int64(c.SpaceSlow),
-		MaintenanceRate: int64(c.MaintenanceRate), ScrubPeriod: time.Duration(c.ScrubPeriod),
+		MaintenanceRate: int64(c.MaintenanceRate), ScrubPeriod: time.Duration(c.ScrubPeriod), FlushAfter: time.Duration(c.FlushAfter),
 		ObjectStore: c.ObjectStore, ObjectCache: int64(c.ObjectCache),
 	})
 }

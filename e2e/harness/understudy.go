@@ -36,14 +36,21 @@ type Server struct {
 	DataAddr string
 	Metrics  string // host:port of /metrics
 	Args     []string
+	Extra    []string // environment of the server, beside the test's own
 }
 
 // NewServer picks free ports and starts "understudy serve" over a data directory of its own.
 func NewServer(t T, dir string, args ...string) *Server {
 	t.Helper()
-	s := &Server{Binary: Binary(t), Dir: dir, Endpoint: "https://" + freeAddr(t), DataAddr: freeAddr(t), Metrics: freeAddr(t), Args: args}
+	s := PrepareServer(t, dir, args...)
 	s.Start(t)
 	return s
+}
+
+// PrepareServer is NewServer without starting it.
+func PrepareServer(t T, dir string, args ...string) *Server {
+	t.Helper()
+	return &Server{Binary: Binary(t), Dir: dir, Endpoint: "https://" + freeAddr(t), DataAddr: freeAddr(t), Metrics: freeAddr(t), Args: args}
 }
 
 // Start starts (again) and waits until the API answers.
@@ -51,7 +58,9 @@ func (s *Server) Start(t T) {
 	t.Helper()
 	args := append([]string{"serve", "--data-dir", s.Dir, "--listen", strings.TrimPrefix(s.Endpoint, "https://"),
 		"--data-listen", s.DataAddr, "--metrics-listen", s.Metrics, "--region", Region, "--account-id", Account}, s.Args...)
-	s.Process = Start(t, "understudy serve", exec.Command(s.Binary, args...))
+	cmd := exec.Command(s.Binary, args...)
+	cmd.Env = append(os.Environ(), s.Extra...)
+	s.Process = Start(t, "understudy serve", cmd)
 	Eventually(t, 30*time.Second, "the server answers", func() (bool, string) {
 		if s.Ended() {
 			t.Fatalf("understudy serve ended: %v\n%s", s.Err(), s.Log())

@@ -107,7 +107,7 @@ func assemble(ctx context.Context, c Config) (_ *server, err error) {
 	agents.NextProtos = []string{wire.ALPN}
 	s.sink, err = sink.New(sink.Config{Dir: filepath.Join(c.DataDir, "journals"), Listen: c.DataListen, Advertise: c.Advertise, TLS: agents, Roots: s.authority.Pool(),
 		Identify: identify, Journal: journal.Options{Keys: wrapping, Cache: cache}, Blobs: objects, ReserveBytes: c.Reserve, SlowBytes: c.SlowBelow,
-		Maintenance: sink.Maintenance{BytesPerSecond: c.MaintenanceRate, ScrubPeriod: c.ScrubPeriod}, Synced: s.metrics.Synced, Log: c.Log})
+		Maintenance: sink.Maintenance{BytesPerSecond: c.MaintenanceRate, ScrubPeriod: c.ScrubPeriod, SealAfter: c.flushAfter()}, Synced: s.metrics.Synced, Log: c.Log})
 	if err != nil {
 		return nil, err
 	}

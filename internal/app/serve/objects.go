@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/understudy-dr/understudy/internal/blob"
 	"github.com/understudy-dr/understudy/internal/blob/cache"
@@ -39,6 +40,14 @@ func objectStore(address string) (s3.Config, error) {
 		}
 	}
 	return c, nil
+}
+
+// flushAfter bounds what a replication server can lose with its disk, where layers are elsewhere.
+func (c Config) flushAfter() time.Duration {
+	if c.FlushAfter == 0 && c.ObjectStore != "" {
+		return time.Minute
+	}
+	return c.FlushAfter
 }
 
 // openObjects opens the bucket that layers go to, with a local cache of what is read from it. It returns nil when layers stay in the

@@ -40,6 +40,7 @@ type Config struct {
 	SlowBelow       int64         // agents are slowed down with less free than this
 	MaintenanceRate int64         // bytes a second that maintenance reads and writes
 	ScrubPeriod     time.Duration // in which everything stored is read again
+	FlushAfter      time.Duration // what arrives is in layers at the latest after it; 0: a minute with ObjectStore, else ten
 	ObjectStore     string        // s3://BUCKET/PREFIX?...: where layers go; empty: the data directory
 	ObjectCache     int64         // bytes of what was read from there that are kept in the data directory
 	Log             *slog.Logger
