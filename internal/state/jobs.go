@@ -101,7 +101,9 @@ func (p *Participant) Subject() string {
 
 // ActionRun is one post-launch action on a launched machine.
 type ActionRun struct {
-	ActionID      string
+	ActionID      string // DRS; MGN tells what was run instead
+	Document      SSMDocument
+	DocumentType  string // AUTOMATION or COMMAND
 	ExecutionID   string
 	Status        string // IN_PROGRESS, SUCCESS or FAILED in MGN's words, SUCCEEDED in DRS's
 	FailureReason string

@@ -220,7 +220,7 @@ func (a *Applications) Join(ctx context.Context, tx state.Tx, v *state.Applicati
 	if v.Archived {
 		return control.Refuse(op, KindApplication, v.ID, "is archived")
 	}
-	refused := conflicts{kind: control.SourceServer}
+	refused := control.Refusals{Kind: control.SourceServer}
 	var joining []state.Server
 	for _, id := range each(serverIDs) {
 		x, err := server(ctx, tx, v.Scope, id)
@@ -229,12 +229,12 @@ func (a *Applications) Join(ctx context.Context, tx state.Tx, v *state.Applicati
 			return err
 		case in == v.ID:
 		case in != "":
-			refused.add(id, fmt.Errorf("is associated with application %s", in))
+			refused.Add(id, fmt.Errorf("is associated with application %s", in))
 		default:
 			joining = append(joining, x)
 		}
 	}
-	if err := refused.err(op, "one or more of the source servers are associated with other applications"); err != nil {
+	if err := refused.Err(op, "one or more of the source servers are associated with other applications"); err != nil {
 		return err
 	}
 	members, err := tx.ApplicationMembers(ctx, v.Scope, []string{v.ID})
@@ -266,7 +266,7 @@ func assign(ctx context.Context, tx state.Tx, servers []state.Server, applicatio
 func (a *Applications) Disassociate(ctx context.Context, s state.Scope, id string, serverIDs []string) error {
 	const op = "application: disassociate"
 	_, err := a.Change(ctx, s, id, func(tx state.Tx, v *state.Application) error {
-		refused := conflicts{kind: control.SourceServer}
+		refused := control.Refusals{Kind: control.SourceServer}
 		var leaving []state.Server
 		for _, serverID := range each(serverIDs) {
 			x, err := server(ctx, tx, s, serverID)
@@ -274,11 +274,11 @@ func (a *Applications) Disassociate(ctx context.Context, s state.Scope, id strin
 				return err
 			}
 			if x.Migration.ApplicationID != id {
-				refused.add(serverID, errors.New("is not associated with this application"))
+				refused.Add(serverID, errors.New("is not associated with this application"))
 			}
 			leaving = append(leaving, x)
 		}
-		if err := refused.err(op, "one or more of the source servers are not associated with this application"); err != nil {
+		if err := refused.Err(op, "one or more of the source servers are not associated with this application"); err != nil {
 			return err
 		}
 		v.ModifiedAt = time.Now().UTC()

@@ -32,27 +32,6 @@ func each(ids []string) []string {
 	return out
 }
 
-// conflicts collects what stands against one call on several resources.
-type conflicts struct {
-	kind string
-	each []*control.ResourceError
-}
-
-func (c *conflicts) add(id string, why error) {
-	c.each = append(c.each, &control.ResourceError{Type: c.kind, ID: id, Err: why})
-}
-
-// err is nil when nothing does. One conflict speaks for itself.
-func (c *conflicts) err(op, message string) error {
-	switch len(c.each) {
-	case 0:
-		return nil
-	case 1:
-		return fault.New(fault.Conflict, op, "%w", c.each[0])
-	}
-	return fault.New(fault.Conflict, op, "%w", &control.ResourceErrors{Message: message, Each: c.each})
-}
-
 // server reads a source server within the caller's transaction.
 func server(ctx context.Context, r state.Reader, s state.Scope, id string) (state.Server, error) {
 	v, err := r.Server(ctx, s, id)

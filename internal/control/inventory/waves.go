@@ -213,7 +213,7 @@ func (w *Waves) Join(ctx context.Context, tx state.Tx, v *state.Wave, applicatio
 	if v.Archived {
 		return control.Refuse(op, KindWave, v.ID, "is archived")
 	}
-	refused := conflicts{kind: KindApplication}
+	refused := control.Refusals{Kind: KindApplication}
 	var joining []state.Application
 	for _, id := range each(applicationIDs) {
 		x, err := application(ctx, tx, v.Scope, id)
@@ -222,12 +222,12 @@ func (w *Waves) Join(ctx context.Context, tx state.Tx, v *state.Wave, applicatio
 			return err
 		case x.WaveID == v.ID:
 		case x.WaveID != "":
-			refused.add(id, fmt.Errorf("is associated with wave %s", x.WaveID))
+			refused.Add(id, fmt.Errorf("is associated with wave %s", x.WaveID))
 		default:
 			joining = append(joining, x)
 		}
 	}
-	if err := refused.err(op, "one or more of the applications are associated with other waves"); err != nil {
+	if err := refused.Err(op, "one or more of the applications are associated with other waves"); err != nil {
 		return err
 	}
 	in, err := tx.CountInWaves(ctx, v.Scope, []string{v.ID})
@@ -255,7 +255,7 @@ func enlist(ctx context.Context, tx state.Tx, applications []state.Application, 
 func (w *Waves) Disassociate(ctx context.Context, s state.Scope, id string, applicationIDs []string) error {
 	const op = "wave: disassociate"
 	_, err := w.Change(ctx, s, id, func(tx state.Tx, v *state.Wave) error {
-		refused := conflicts{kind: KindApplication}
+		refused := control.Refusals{Kind: KindApplication}
 		var leaving []state.Application
 		for _, applicationID := range each(applicationIDs) {
 			x, err := application(ctx, tx, s, applicationID)
@@ -263,11 +263,11 @@ func (w *Waves) Disassociate(ctx context.Context, s state.Scope, id string, appl
 				return err
 			}
 			if x.WaveID != id {
-				refused.add(applicationID, errors.New("is not associated with this wave"))
+				refused.Add(applicationID, errors.New("is not associated with this wave"))
 			}
 			leaving = append(leaving, x)
 		}
-		if err := refused.err(op, "one or more of the applications are not associated with this wave"); err != nil {
+		if err := refused.Err(op, "one or more of the applications are not associated with this wave"); err != nil {
 			return err
 		}
 		v.ModifiedAt = time.Now().UTC()

@@ -36,7 +36,9 @@ func TestFinalizeCutover(t *testing.T) {
 		require.True(t, fault.Is(finalize(noGuard), fault.Conflict), "it is not being cut over")
 		require.Equal(t, state.Continuous, w.info().State, "a refusal changes nothing")
 		w.setLife(t, state.CuttingOver)
-		refuse := func(context.Context, state.Tx, state.Server) error { return fault.New(fault.Conflict, "test", "not yet") }
+		refuse := func(context.Context, state.Tx, state.Server) error {
+			return fault.New(fault.Conflict, "test", "not yet")
+		}
 		require.ErrorContains(t, finalize(refuse), "not yet")
 		require.Equal(t, state.Continuous, w.info().State)
 
