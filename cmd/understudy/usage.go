@@ -54,7 +54,7 @@ func printUsage(out io.Writer, u schema.Usage) error {
 	stored := int64(0)
 	for _, j := range u.Servers {
 		stored += j.StoredBytes
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", j.Server, j.Name, humanBytes(j.StoredBytes), humanBytes(j.UniqueBytes),
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", j.Server, j.Name, humanBytes(j.StoredBytes), uniqueOf(j),
 			humanBytes(j.DiskBytes), humanBytes(j.ReclaimableBytes), windowOf(j), quotaOf(j), condition(j))
 	}
 	if len(u.Servers) > 1 {
@@ -135,7 +135,7 @@ func printJournal(out io.Writer, j schema.Journal) error {
 	}
 	fmt.Fprintf(w, "kept\t%s, and %d older recovery points\n", since, j.KeptPoints)
 	fmt.Fprintf(w, "stored\t%s in %d layers and %d segments\n", humanBytes(j.StoredBytes), j.Layers, j.Segments)
-	fmt.Fprintf(w, "  unique\t%s before compression, of disks of %s\n", humanBytes(j.UniqueBytes), humanBytes(j.DiskBytes))
+	fmt.Fprintf(w, "  unique\t%s before compression, of disks of %s\n", uniqueOf(j), humanBytes(j.DiskBytes))
 	fmt.Fprintf(w, "  reclaimable\t%s\n", humanBytes(j.ReclaimableBytes))
 	fmt.Fprintf(w, "  unflushed\t%s\n", humanBytes(j.UnflushedBytes))
 	fmt.Fprintf(w, "scrub\t%s\n", scrubOf(j.Scrub))
@@ -143,6 +143,14 @@ func printJournal(out io.Writer, j schema.Journal) error {
 		return err
 	}
 	return printDamage(out, j.Damage)
+}
+
+// uniqueOf is not told of what is in segments only.
+func uniqueOf(j schema.Journal) string {
+	if j.UniqueBytes == 0 {
+		return "-"
+	}
+	return humanBytes(j.UniqueBytes)
 }
 
 func stamp(t *time.Time) string {

@@ -132,7 +132,7 @@ func (k *caretaker) next(now time.Time) (_ *ward, wait time.Duration) {
 // turn does one step for one journal.
 func (k *caretaker) turn(ctx context.Context, w *ward) {
 	began := time.Now()
-	did, err := w.u.Maintain(ctx, journal.Limits{Pace: k.pacer(w, &w.maintained), SealAfter: k.c.SealAfter, Urgent: k.urgent(w)})
+	did, err := w.u.Maintain(ctx, journal.Limits{Pace: k.pacer(w, &w.maintained), SealAfter: w.sealAfter(began, k.c.SealAfter), Urgent: k.urgent(w)})
 	if err == nil && !did {
 		did, err = k.scrub(ctx, w, began)
 	}

@@ -64,6 +64,16 @@ func (w *ward) look() {
 	w.usage, w.damage = usage, damage
 }
 
+// sealAfter is how old a segment may get. Whoever asks for everything to be read means what was written before, too.
+func (w *ward) sealAfter(now time.Time, usual time.Duration) time.Duration {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.asked.IsZero() {
+		return usual
+	}
+	return max(1, min(usual, now.Sub(w.asked)))
+}
+
 // settle notes how a turn ended and when the next may be. news tells that trouble began or ended.
 func (w *ward) settle(now time.Time, did bool, err error) (news bool) {
 	w.mu.Lock()
