@@ -33,6 +33,7 @@ type cli struct {
 	Pins     pinsCmd     `cmd:"" help:"States that are in use, and are kept for as long as they are."`
 	Key      keyCmd      `cmd:"" help:"The keys that wrap the journals' data keys."`
 	Access   accessCmd   `cmd:"" help:"Who may do what: accounts, users, keys, policies, roles, sessions."`
+	Simulate simulateCmd `cmd:"" help:"Fleets that are not there."`
 	Backup   backupCmd   `cmd:"" help:"Save a running installation, without the replicated data, to a file."`
 	Restore  restoreCmd  `cmd:"" help:"Make an installation of a backup."`
 

@@ -2,11 +2,13 @@ package serve
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"os"
 
 	"connectrpc.com/connect"
 
+	"github.com/understudy-dr/understudy/internal/agentapi/agentpb"
 	"github.com/understudy-dr/understudy/internal/awsapi"
 	"github.com/understudy-dr/understudy/internal/awsapi/ec2api"
 	"github.com/understudy-dr/understudy/internal/awsapi/stsapi"
@@ -97,19 +99,19 @@ func (s *server) access(h *awsapi.Handler) operatorapi.Access {
 }
 
 // mayRegister lets those register agents who may.
-func mayRegister(authorize control.Authorize, agents http.Handler) http.Handler {
-	refuse := connect.NewErrorWriter()
-	codes := map[fault.Kind]connect.Code{fault.Denied: connect.CodePermissionDenied, fault.Transient: connect.CodeUnavailable}
+func (s *server) mayRegister(authorize control.Authorize, agents http.Handler) http.Handler {
+	write := connect.NewErrorWriter()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		err := authorize(r.Context(), schema.Service+":RegisterAgent")
 		if err == nil {
 			agents.ServeHTTP(w, r)
 			return
 		}
-		code, ok := codes[fault.KindOf(err)]
+		refusal, ok := agentpb.Refusal(err)
 		if !ok {
-			code = connect.CodeInternal
+			s.cfg.Log.Error("a registration could not be authorised", "error", err)
+			refusal = connect.NewError(connect.CodeInternal, errors.New("internal error; see the control plane's log"))
 		}
-		_ = refuse.Write(w, r, connect.NewError(code, err)) // the peer may have gone
+		_ = write.Write(w, r, refusal) // the peer may have gone
 	})
 }

@@ -167,7 +167,7 @@ func (s *server) handler(ctx context.Context) http.Handler {
 
 	own := http.NewServeMux()
 	own.Handle("/", s.operator)
-	own.Handle(agentPath, mayRegister(signed.Authorize, agents))
+	own.Handle(agentPath, s.mayRegister(signed.Authorize, agents))
 	signed.Serve(drs.New(drsapi.New(s.drs())))
 	signed.Serve(mgn.New(mgnapi.New(s.mgn())))
 	signed.Mount(schema.Service, own)
