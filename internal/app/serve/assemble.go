@@ -123,6 +123,7 @@ func assemble(ctx context.Context, c Config) (_ *server, err error) {
 		return nil, err
 	}
 	s.servers.OnAdd(s.facilities.limits.Added)
+	s.engine.OnBegin(s.facilities.limits.Room)
 	s.servers.OnAdd(s.facilities.templates.Added)
 	s.servers.OnAdd(launchconfig.NewDRSServers(s.store).Added)
 	s.servers.OnAdd(launchconfig.NewMGNServers(s.store).Added)

@@ -141,13 +141,12 @@ func (l *Limits) Of(a state.Account, c Code) int64 {
 
 // Added refuses a new source server that is one too many, in the transaction that has added it.
 func (l *Limits) Added(ctx context.Context, tx state.Tx, v state.Server) error {
-	return l.check(ctx, tx, v.Scope, DRSServers, MGNServers, MGNActive, DRSReplicating, MGNReplicating)
+	return l.check(ctx, tx, v.Scope, 0, DRSServers, MGNServers, MGNActive, DRSReplicating, MGNReplicating)
 }
 
-// Replicating refuses what has begun to replicate and is one too many, in the transaction that has
-// begun it.
-func (l *Limits) Replicating(ctx context.Context, r state.Reader, s state.Scope) error {
-	return l.check(ctx, r, s, DRSReplicating, MGNReplicating)
+// Room refuses that one more server begins to replicate when that is one too many.
+func (l *Limits) Room(ctx context.Context, r state.Reader, s state.Scope) error {
+	return l.check(ctx, r, s, 1, DRSReplicating, MGNReplicating)
 }
 
 // count is how much a quota is used.
@@ -165,8 +164,8 @@ func counts(s state.Service, n state.ServerCounts) []count {
 	return []count{{DRSServers, n.Total, "source servers"}, {DRSReplicating, n.Replicating, "replicating source servers"}}
 }
 
-// check holds a scope's counts against some quotas.
-func (l *Limits) check(ctx context.Context, r state.Reader, s state.Scope, codes ...Code) error {
+// check holds a scope's counts, with so many more, against some quotas.
+func (l *Limits) check(ctx context.Context, r state.Reader, s state.Scope, more int64, codes ...Code) error {
 	const op = "quotas: check"
 	a, err := r.Account(ctx, s.Account)
 	if err != nil && !fault.Is(err, fault.NotFound) {
@@ -177,7 +176,7 @@ func (l *Limits) check(ctx context.Context, r state.Reader, s state.Scope, codes
 		return fault.Wrap(op, err)
 	}
 	for _, c := range counts(s.Service, n) {
-		if most := l.Of(a, c.code); c.have > most && slices.Contains(codes, c.code) {
+		if most := l.Of(a, c.code); c.have+more > most && slices.Contains(codes, c.code) {
 			return control.Full(op, control.SourceServer, "", int(most), c.what)
 		}
 	}

@@ -64,7 +64,12 @@ func TestFull(t *testing.T) {
 	l, err := New(map[Code]int64{DRSReplicating: 2, DRSServers: 3, MGNActive: 1, MGNServers: 2})
 	require.NoError(t, err)
 	require.NoError(t, add(t, s, l, drs, 1, state.Continuous, false))
+	room := func() error {
+		return s.View(t.Context(), func(r state.Reader) error { return l.Room(t.Context(), r, drs) })
+	}
+	require.NoError(t, room())
 	require.NoError(t, add(t, s, l, drs, 2, state.Initiating, false))
+	require.ErrorIs(t, room(), control.ErrQuota)
 	err = add(t, s, l, drs, 3, state.Initiating, false)
 	require.ErrorIs(t, err, control.ErrQuota)
 	var q *control.QuotaError

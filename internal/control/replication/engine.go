@@ -32,6 +32,7 @@ type Engine struct {
 
 	mu     sync.Mutex
 	actors map[string]*actor
+	begins []Begins
 }
 
 var _ control.Replication = (*Engine)(nil)
@@ -60,6 +61,24 @@ type actor struct {
 // New returns an engine over store that works on server. Operations are accepted at once; Run acts on them.
 func New(store state.Store, server ReplicationServer, log *slog.Logger) *Engine {
 	return &Engine{store: store, server: server, log: log, queue: newQueue(), began: time.Now(), actors: map[string]*actor{}}
+}
+
+// Begins may refuse that one more server of a scope begins to replicate, in the transaction that begins it.
+type Begins func(ctx context.Context, r state.Reader, s state.Scope) error
+
+// OnBegin lets fn take part in the beginning of replication. It is called before anything is served.
+func (e *Engine) OnBegin(fn Begins) { e.begins = append(e.begins, fn) }
+
+// may asks those who take part.
+func (e *Engine) may(s state.Scope) change {
+	return func(ctx context.Context, tx state.Tx) error {
+		for _, fn := range e.begins {
+			if err := fn(ctx, tx, s); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
 }
 
 // Run reconciles until ctx ends. It waits for work under way; what that leaves half done is taken up by

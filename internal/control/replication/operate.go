@@ -15,7 +15,7 @@ import (
 
 // Start begins replication of a stopped server.
 func (e *Engine) Start(ctx context.Context, s state.Scope, id string) error {
-	return e.operate(ctx, s, id, OpStart)
+	return e.operate(ctx, s, id, OpStart, e.may(s))
 }
 
 // Stop ends replication and deletes the staging area with its recovery points; the agent stays.
@@ -177,10 +177,12 @@ func (e *Engine) Registered(ctx context.Context, v state.Server) error {
 	}
 	now := time.Now().UTC()
 	rec.Disks = sizes(v)
+	also := []change{live(rec, lifecycle.Registered)}
 	if move(&rec, Reinstalled, now) {
 		rec.Intent = state.IntentRun
+		also = append(also, e.may(v.Scope))
 	}
-	if err := e.save(ctx, a, rec, live(rec, lifecycle.Registered)); err != nil {
+	if err := e.save(ctx, a, rec, also...); err != nil {
 		return fault.Wrap(op, err)
 	}
 	a.served = false
