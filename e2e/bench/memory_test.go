@@ -14,7 +14,9 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 
+	"github.com/understudy-dr/understudy/e2e/harness"
 	"github.com/understudy-dr/understudy/internal/wire"
 )
 
@@ -31,18 +33,21 @@ func BenchmarkMemory(b *testing.B) {
 			return float64(z-a) / (1 << 20) / (float64(large-small) / 1024)
 		}
 		b.ReportMetric(float64(many.serving)/(1<<20), "serving-MiB")
-		b.ReportMetric(perTiB(few.serving, many.serving), "serving-MiB/TiB")
+		b.ReportMetric(float64(many.heap)/(1<<20), "heap-MiB")
+		b.ReportMetric(perTiB(few.heap, many.heap), "heap-MiB/TiB")
 		b.ReportMetric(float64(many.filling)/(1<<20), "filling-peak-MiB")
-		b.ReportMetric(perTiB(few.filling, many.filling), "filling-MiB/TiB")
-		b.ReportMetric(float64(many.disk)/(1<<20), "stored-MiB")
 		b.ReportMetric(0, "ns/op")
-		b.Logf("%d GiB and %d GiB protected\nserving random reads: %d and %d MiB resident\nfilled and compacted: %d and %d MiB resident at the most",
-			small, large, few.serving>>20, many.serving>>20, few.filling>>20, many.filling>>20)
+		b.Logf(`%d GiB and %d GiB protected
+reading all over:      %d and %d MiB resident, %d and %d MiB of live heap
+filling, compacting:   %d and %d MiB resident at the most
+stored:                %d and %d MiB`, small, large, few.serving>>20, many.serving>>20, few.heap>>20, many.heap>>20,
+			few.filling>>20, many.filling>>20, few.disk>>20, many.disk>>20)
 	}
 }
 
 type footprint struct {
 	serving int64 // resident, of a process that has read all over the disk
+	heap    int64 // of it: what is live after a collection
 	filling int64 // resident at the most, of a process that appended and compacted it all
 	disk    int64
 }
@@ -69,6 +74,12 @@ func measureMemory(b *testing.B, gib int64) (f footprint) {
 		require.EqualValues(b, n+1, binary.LittleEndian.Uint64(buf), "another extent's content")
 	}
 	f.serving = resident(b, p.Cmd.Process.Pid, "VmRSS")
+	require.NoError(b, p.Cmd.Process.Signal(unix.SIGUSR1))
+	harness.Eventually(b, time.Minute, "the server says what its heap is", func() (bool, string) {
+		_, said, _ := strings.Cut(p.Log(), heapSays)
+		_, err := fmt.Sscanf(said, "%d\n", &f.heap)
+		return err == nil, p.Log()
+	})
 	return f
 }
 

@@ -8,7 +8,9 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"runtime"
 	"runtime/pprof"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -76,6 +78,9 @@ func output(b *testing.B, args ...string) string {
 	return string(out)
 }
 
+// heapSays is how the server answers SIGUSR1.
+const heapSays = "live heap in bytes: "
+
 // serve exports the first disk of a journal at its newest position until SIGTERM.
 func serve(dir, socket string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM)
@@ -107,6 +112,15 @@ func serve(dir, socket string) error {
 	if err != nil {
 		return err
 	}
+	ask := make(chan os.Signal, 1)
+	signal.Notify(ask, unix.SIGUSR1)
+	go func() {
+		<-ask // ends with the process
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		fmt.Println(heapSays + strconv.FormatUint(m.HeapAlloc, 10))
+	}()
 	s := nbd.Server{Exports: nbd.Static(nbd.Export{Backend: shown{v}, ReadOnly: true})}
 	return s.Serve(ctx, l)
 }
