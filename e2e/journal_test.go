@@ -89,21 +89,27 @@ func (o *one) full(t *testing.T) {
 // held keeps a state, which keeps the journal from being deleted.
 func (o *one) held(t *testing.T) {
 	require.Contains(t, o.server.CLI(t, "pins"), "nothing is in use")
-	require.Contains(t, o.server.CLI(t, "pins", "hold", o.id, "--latest", "--note", "incident"), "pin-")
+	point := o.points(t).Points[0].ID
+	require.Contains(t, o.server.CLI(t, "pins", "hold", o.id, "--point", point, "--note", "incident"), "pin-")
 	var pins schema.Pins
 	o.looked(t, &pins, "pins")
 	require.Len(t, pins.Pins, 1)
 	p := pins.Pins[0]
 	require.Equal(t, "hold", p.Purpose)
 	require.True(t, strings.HasPrefix(p.Owner, "incident-"))
+	require.Equal(t, point, p.Point)
+	code, message := refusal(t, o.server, "points", o.id, "--delete", point)
+	require.Equal(t, 4, code)
+	require.Contains(t, message, p.Owner)
 	_, err := o.server.DRS(t).StopReplication(t.Context(), &drs.StopReplicationInput{SourceServerID: &o.id})
 	var conflict *drstypes.ConflictException
 	require.ErrorAs(t, err, &conflict)
 	require.Contains(t, conflict.ErrorMessage(), "in use")
 	require.Contains(t, o.server.CLI(t, "pins", "release", p.ID), "released")
-	code, message := refusal(t, o.server, "pins", "release", p.ID)
+	code, message = refusal(t, o.server, "pins", "release", p.ID)
 	require.Equal(t, 3, code)
 	require.Contains(t, message, "no pin")
+	require.Contains(t, o.server.CLI(t, "points", o.id, "--delete", point), "is gone")
 }
 
 func (o *one) scrubbed(t *testing.T) {

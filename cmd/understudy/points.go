@@ -16,12 +16,20 @@ type pointsCmd struct {
 	connection `embed:""`
 	Server     string `arg:"" help:"Source server, s-..."`
 	JSON       bool   `help:"Print JSON."`
+	Delete     string `help:"Delete a recovery point before its time instead." placeholder:"pit-..."`
 }
 
 func (c *pointsCmd) Run(ctx context.Context) error {
 	client, err := c.client(ctx)
 	if err != nil {
 		return err
+	}
+	if c.Delete != "" {
+		if err := client.DeletePoint(ctx, c.Server, c.Delete); err != nil {
+			return err
+		}
+		fmt.Printf("recovery point %s is gone\n", c.Delete)
+		return nil
 	}
 	p, err := client.Points(ctx, c.Server)
 	if err != nil {

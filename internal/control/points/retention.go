@@ -35,8 +35,9 @@ const (
 	// leastWindow stays whatever was asked for. A point is made of a position a few seconds old: no retention that was
 	// worked out just before may have let go of it.
 	leastWindow = 5 * time.Minute
-	// retainEvery is how often the window is moved on.
+	// retainEvery is how often the window is moved on, longestStep by how much at most.
 	retainEvery = time.Minute
+	longestStep = 15 * time.Minute
 )
 
 // Retention tells every journal what to keep: the window in which each second is recoverable, the recovery points, and
@@ -158,12 +159,19 @@ func (r *Retention) Apply(ctx context.Context, serverID string) error {
 		return nil
 	}
 	if err == nil {
-		err = r.journals.Retain(ctx, serverID, newest.Add(-max(keep.window, leastWindow)), keep.positions)
+		err = r.journals.Retain(ctx, serverID, begin(newest, keep.window), keep.positions)
 	}
 	if fault.Is(err, fault.NotFound) { // detached just now
 		return nil
 	}
 	return fault.Wrap("points: retention", err)
+}
+
+// begin is where a window begins. It moves on in steps of a hundredth, for each step is one more thing that a journal has to
+// remember for good.
+func begin(newest time.Time, window time.Duration) time.Time {
+	window = max(window, leastWindow)
+	return newest.Add(-window).Truncate(min(max(window/100, time.Second), longestStep))
 }
 
 // wanted is what the records say of one server.

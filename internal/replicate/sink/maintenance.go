@@ -152,11 +152,20 @@ func (k *caretaker) turn(ctx context.Context, w *ward) {
 	k.rested(w)
 }
 
-// pacer is what bytes must pass. A journal that is behind does not stand aside for what arrives, for that waits
-// for it; one that is full is not even held to the rate.
+// behind is the greatest pressure of all journals: they have one worker, so what one has to wait for, all do.
+func (k *caretaker) behind() journal.Pressure {
+	p := journal.Relaxed
+	for _, w := range k.wards() {
+		p = max(p, w.u.Pressure())
+	}
+	return p
+}
+
+// pacer is what bytes must pass. While a journal is behind, nothing stands aside for what arrives, for that waits for
+// maintenance; while one is full, nothing is even held to the rate.
 func (k *caretaker) pacer(w *ward, count *counter) func(context.Context, int64) error {
 	return func(ctx context.Context, bytes int64) error {
-		behind := w.u.Pressure()
+		behind := k.behind()
 		if behind == journal.Relaxed {
 			if err := k.brake.yield(ctx); err != nil {
 				return paced(err)

@@ -148,6 +148,19 @@ func TestAFullJournalIsNotHeldToTheRate(t *testing.T) {
 	})
 }
 
+// TestNobodyHoldsUpAFullJournal: a step of a journal with time to spare hurries while another has none.
+func TestNobodyHoldsUpAFullJournal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		big, full := &chores{steps: 1, cost: 1 << 30}, &chores{steps: 10, cost: 1 << 20}
+		k, log := cared(Maintenance{BytesPerSecond: 1 << 20}, big, full)
+		full.pressure = journal.Full
+		k.brake.syncing() // and a sync that hangs
+		defer start(t, k)()
+		<-time.After(time.Second)
+		require.Len(t, *log, 11)
+	})
+}
+
 func TestMaintenanceStandsAside(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := &chores{steps: 1000, cost: 1 << 20}
