@@ -22,6 +22,8 @@ type serveCmd struct {
 	Networks      string           `help:"JSON file with the networks that machines can be attached to." type:"existingfile"`
 	MetricsListen string           `help:"Where Prometheus finds /metrics, and others /healthz: plain HTTP without authentication. Empty for nowhere." default:"127.0.0.1:8482"`
 
+	ManagementAccount string `help:"Account that may act for the others of the installation in MGN, by accountID. None by default." placeholder:"ACCOUNT" group:"Migration:"`
+
 	JournalWindow   span     `help:"Every second of this long can be recovered, of each source server that has no window of its own." default:"24h" group:"Journals:"`
 	SpaceReserve    byteSize `help:"What stays free on the journals' file system; agents are refused before. A hundredth of it by default, 64MiB to 1GiB." placeholder:"SIZE" group:"Journals:"`
 	SpaceSlow       byteSize `help:"Agents are slowed down with less free than this. A twentieth of the file system more than the reserve by default." placeholder:"SIZE" group:"Journals:"`
@@ -38,6 +40,6 @@ func (c *serveCmd) Run(ctx context.Context, log *slog.Logger) error {
 		AccountID: c.AccountID, InsecureHTTP: c.InsecureHTTP, Quotas: c.Quota, Sizes: c.Sizes, Networks: c.Networks, Log: log,
 		MetricsListen: c.MetricsListen, Window: time.Duration(c.JournalWindow), Reserve: int64(c.SpaceReserve), SlowBelow: int64(c.SpaceSlow),
 		MaintenanceRate: int64(c.MaintenanceRate), ScrubPeriod: time.Duration(c.ScrubPeriod), FlushAfter: time.Duration(c.FlushAfter),
-		ObjectStore: c.ObjectStore, ObjectCache: int64(c.ObjectCache),
+		ObjectStore: c.ObjectStore, ObjectCache: int64(c.ObjectCache), ManagementAccount: c.ManagementAccount,
 	})
 }

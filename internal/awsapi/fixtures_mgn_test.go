@@ -10,6 +10,8 @@ import (
 	"github.com/understudy-dr/understudy/api/conformance"
 	"github.com/understudy-dr/understudy/internal/control"
 	"github.com/understudy-dr/understudy/internal/control/inventory"
+	"github.com/understudy-dr/understudy/internal/control/inventory/networkmigration"
+	"github.com/understudy-dr/understudy/internal/control/jobs"
 	"github.com/understudy-dr/understudy/internal/control/launchconfig"
 	"github.com/understudy-dr/understudy/internal/state"
 )
@@ -94,4 +96,38 @@ func (i *installation) action(t *testing.T, owner string) string {
 func mgnServerAction(t *testing.T, i *installation) conformance.Known {
 	id := i.add(t, i.scope(state.MGN), state.Continuous)
 	return conformance.Known{"SourceServerID": id, "ActionID": i.action(t, id)}
+}
+
+// mgnNetwork makes a network migration definition and knows its execution.
+func mgnNetwork(t *testing.T, i *installation) conformance.Known {
+	sc, keep := i.scope(state.MGN), networkmigration.New(i.store)
+	v, err := keep.Create(t.Context(), sc, networkmigration.Patch{Name: new("n"), Topology: new("ISOLATED_VPC"), TargetBucket: new("b"), TargetOwner: new(account)}, nil)
+	require.NoError(t, err)
+	runs, _, err := keep.Executions(t.Context(), sc, v.ID, state.ExecutionFilter{}, state.Page{})
+	require.NoError(t, err)
+	return conformance.Known{"NetworkMigrationDefinitionID": v.ID, "NetworkMigrationExecutionID": runs[0].ID,
+		"sourceConfigurations": []any{map[string]any{"sourceEnvironment": "NSX", "sourceS3Configuration": map[string]any{
+			"s3Bucket": "b", "s3BucketOwner": account, "s3Key": "k"}}}}
+}
+
+// mgnJob makes a job that is over, with everything that one can tell.
+func mgnJob(t *testing.T, i *installation) conformance.Known {
+	ctx, sc, keep := t.Context(), i.scope(state.MGN), jobs.New(i.store, nil)
+	var j state.Job
+	id := i.add(t, sc, state.Continuous)
+	require.NoError(t, i.store.Update(ctx, func(tx state.Tx) (err error) {
+		j, err = keep.Create(ctx, tx, sc, jobs.Spec{Type: state.JobLaunch, InitiatedBy: state.ByStartTest, Participants: []state.Participant{{ServerID: id}},
+			Tags: map[string]string{"k": "v"}})
+		return err
+	}))
+	require.NoError(t, keep.Begin(ctx, sc, j.ID))
+	require.NoError(t, keep.Move(ctx, sc, j.ID, id, jobs.Proceed, nil, nil, state.JobEvent{Event: state.SnapshotStart, ServerID: id}))
+	require.NoError(t, keep.Move(ctx, sc, j.ID, id, jobs.Succeed, func(p *state.Participant) {
+		p.InstanceID, p.ActionsReadyAt = "i-0123456789abcdef0", time.Now().UTC()
+		p.Runs = []state.ActionRun{{Document: state.SSMDocument{ActionName: "a", Document: "AWS-RunShellScript", MustSucceed: true, Timeout: 60},
+			DocumentType: "COMMAND", ExecutionID: "e", Status: "SUCCESS"}}
+	}, nil, state.JobEvent{Event: state.ConversionEnd, ServerID: id, ConversionServerID: "i-0123456789abcdef1", TargetInstanceID: "i-0123456789abcdef0",
+		RawError: "none", Attempt: 1, MaxAttempts: 3}))
+	require.NoError(t, keep.Finish(ctx, sc, j.ID))
+	return conformance.Known{"JobID": j.ID, "ISO8601DatetimeString": "2026-11-22T10:00:00Z"}
 }

@@ -1,9 +1,15 @@
 package awsapi_test
 
 import (
+	"context"
+
 	"github.com/understudy-dr/understudy/internal/awsapi/mgnapi"
+	"github.com/understudy-dr/understudy/internal/control"
 	"github.com/understudy-dr/understudy/internal/control/inventory"
+	"github.com/understudy-dr/understudy/internal/control/inventory/networkmigration"
+	"github.com/understudy-dr/understudy/internal/control/jobs"
 	"github.com/understudy-dr/understudy/internal/control/launchconfig"
+	"github.com/understudy-dr/understudy/internal/control/launches"
 	"github.com/understudy-dr/understudy/internal/state"
 )
 
@@ -12,5 +18,19 @@ func onlyMGN(store state.Store, d mgnapi.Domain) mgnapi.Domain {
 	d.Applications, d.Waves = inventory.NewApplications(store, nil), inventory.NewWaves(store, nil)
 	d.Connectors, d.VcenterClients, d.Inventory = inventory.NewConnectors(store), inventory.NewVcenterClients(store), inventory.NewServers(store)
 	d.LaunchTemplates, d.LaunchConfigs, d.Actions = launchconfig.NewMGNTemplates(store), launchconfig.NewMGNServers(store), launchconfig.NewMGNActions(store)
+	d.Jobs, d.Networks = jobs.New(store, nil), networkmigration.New(store)
+	d.Launches = launches.NewMGN(store, jobs.New(store, nil), d.Replication.(launches.Finalizer), nil)
 	return d
+}
+
+// FinalizeCutover disconnects a server of the fleet that is being cut over.
+func (f *fleet) FinalizeCutover(_ context.Context, s state.Scope, id string, _ func(context.Context, state.Tx, state.Server) error) error {
+	_, err := f.change(s, id, func(v *state.Server) error {
+		if v.LifeCycle.State != state.CuttingOver {
+			return control.Refuse("fleet: finalize", control.SourceServer, id, "is %s", v.LifeCycle.State)
+		}
+		v.LifeCycle.State = state.Cutover
+		return nil
+	})
+	return err
 }

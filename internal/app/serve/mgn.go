@@ -3,11 +3,15 @@ package serve
 import (
 	"github.com/understudy-dr/understudy/internal/awsapi/mgnapi"
 	"github.com/understudy-dr/understudy/internal/control/inventory"
+	"github.com/understudy-dr/understudy/internal/control/inventory/networkmigration"
+	"github.com/understudy-dr/understudy/internal/control/jobs"
 	"github.com/understudy-dr/understudy/internal/control/launchconfig"
+	"github.com/understudy-dr/understudy/internal/control/launches"
 )
 
 // mgn is what the MGN operations act on.
 func (s *server) mgn() mgnapi.Domain {
+	work := jobs.New(s.store, s.facilities.limits)
 	return mgnapi.Domain{
 		Servers: s.servers, Replication: s.engine, Templates: s.templates, Accounts: s.accounts, Region: s.cfg.Region,
 		Applications:    inventory.NewApplications(s.store, s.facilities.limits),
@@ -18,5 +22,10 @@ func (s *server) mgn() mgnapi.Domain {
 		LaunchTemplates: launchconfig.NewMGNTemplates(s.store),
 		LaunchConfigs:   launchconfig.NewMGNServers(s.store),
 		Actions:         launchconfig.NewMGNActions(s.store),
+		Jobs:            work,
+		Launches:        launches.NewMGN(s.store, work, s.engine, nil), // nothing launches yet
+		Networks:        networkmigration.New(s.store),
+
+		ManagementAccount: s.cfg.ManagementAccount,
 	}
 }

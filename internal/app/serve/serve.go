@@ -34,6 +34,8 @@ type Config struct {
 	Sizes        string           // file with sizes of one's own
 	Networks     string           // file with the launch hosts' networks
 
+	ManagementAccount string // may act for the other accounts in MGN; empty: none may
+
 	MetricsListen   string        // where /metrics and /healthz are; "" for nowhere
 	Window          time.Duration // in which every second of a source server is recoverable, unless it has its own
 	Reserve         int64         // bytes of the journals' file system that stay free

@@ -10,7 +10,7 @@ import (
 
 // PutSourceServerAction says what to do on a server's launched machine.
 func (a *API) PutSourceServerAction(ctx context.Context, in *mgn.PutSourceServerActionInput) (*mgn.SourceServerActionDocument, error) {
-	sc, err := scopeOf(ctx, in.AccountID)
+	sc, err := a.scopeOf(ctx, in.AccountID)
 	if err != nil {
 		return nil, err
 	}
@@ -28,7 +28,7 @@ func (a *API) PutSourceServerAction(ctx context.Context, in *mgn.PutSourceServer
 
 // ListSourceServerActions lists a server's actions in their order.
 func (a *API) ListSourceServerActions(ctx context.Context, in *mgn.ListSourceServerActionsInput) (*mgn.ListSourceServerActionsOutput, error) {
-	sc, err := scopeOf(ctx, in.AccountID)
+	sc, err := a.scopeOf(ctx, in.AccountID)
 	if err != nil {
 		return nil, err
 	}
@@ -43,7 +43,7 @@ func (a *API) ListSourceServerActions(ctx context.Context, in *mgn.ListSourceSer
 
 // RemoveSourceServerAction takes an action away.
 func (a *API) RemoveSourceServerAction(ctx context.Context, in *mgn.RemoveSourceServerActionInput) (*mgn.RemoveSourceServerActionOutput, error) {
-	sc, err := scopeOf(ctx, in.AccountID)
+	sc, err := a.scopeOf(ctx, in.AccountID)
 	if err != nil {
 		return nil, err
 	}

@@ -27,22 +27,6 @@ func New(d Domain) *API {
 	return &API{d: d}
 }
 
-// scope is whose records a request is about: the caller's account in this service.
-func scope(ctx context.Context) state.Scope {
-	caller, _ := sigv4.CallerFrom(ctx)
-	return state.Scope{Account: caller.AccountID, Service: state.MGN}
-}
-
-// scopeOf is scope for the operations that may name another account, as an administrator of several
-// accounts would. Each account here is its own, so only the caller's may be named.
-func scopeOf(ctx context.Context, accountID *string) (state.Scope, error) {
-	s := scope(ctx)
-	if accountID != nil && *accountID != s.Account {
-		return s, fault.New(fault.Denied, "mgn: choose account", "account %s is not managed by account %s", *accountID, s.Account)
-	}
-	return s, nil
-}
-
 func (a *API) names(s state.Scope) wireform.Namer {
 	return wireform.Namer{Service: string(s.Service), Region: a.d.Region, Account: s.Account}
 }

@@ -11,7 +11,7 @@ import (
 
 // CreateApplication makes a group of servers.
 func (a *API) CreateApplication(ctx context.Context, in *mgn.CreateApplicationInput) (*mgn.Application, error) {
-	sc, err := scopeOf(ctx, in.AccountID)
+	sc, err := a.scopeOf(ctx, in.AccountID)
 	if err != nil {
 		return nil, err
 	}
@@ -20,7 +20,7 @@ func (a *API) CreateApplication(ctx context.Context, in *mgn.CreateApplicationIn
 
 // UpdateApplication changes the given members.
 func (a *API) UpdateApplication(ctx context.Context, in *mgn.UpdateApplicationInput) (*mgn.Application, error) {
-	sc, err := scopeOf(ctx, in.AccountID)
+	sc, err := a.scopeOf(ctx, in.AccountID)
 	if err != nil {
 		return nil, err
 	}
@@ -29,7 +29,7 @@ func (a *API) UpdateApplication(ctx context.Context, in *mgn.UpdateApplicationIn
 
 // ArchiveApplication puts an application away whose servers are done with.
 func (a *API) ArchiveApplication(ctx context.Context, in *mgn.ArchiveApplicationInput) (*mgn.Application, error) {
-	sc, err := scopeOf(ctx, in.AccountID)
+	sc, err := a.scopeOf(ctx, in.AccountID)
 	if err != nil {
 		return nil, err
 	}
@@ -38,7 +38,7 @@ func (a *API) ArchiveApplication(ctx context.Context, in *mgn.ArchiveApplication
 
 // UnarchiveApplication takes an application back.
 func (a *API) UnarchiveApplication(ctx context.Context, in *mgn.UnarchiveApplicationInput) (*mgn.Application, error) {
-	sc, err := scopeOf(ctx, in.AccountID)
+	sc, err := a.scopeOf(ctx, in.AccountID)
 	if err != nil {
 		return nil, err
 	}
@@ -47,7 +47,7 @@ func (a *API) UnarchiveApplication(ctx context.Context, in *mgn.UnarchiveApplica
 
 // DeleteApplication forgets an application without servers.
 func (a *API) DeleteApplication(ctx context.Context, in *mgn.DeleteApplicationInput) (*mgn.DeleteApplicationOutput, error) {
-	sc, err := scopeOf(ctx, in.AccountID)
+	sc, err := a.scopeOf(ctx, in.AccountID)
 	if err != nil {
 		return nil, err
 	}
@@ -56,7 +56,7 @@ func (a *API) DeleteApplication(ctx context.Context, in *mgn.DeleteApplicationIn
 
 // ListApplications lists applications with the state of their servers.
 func (a *API) ListApplications(ctx context.Context, in *mgn.ListApplicationsInput) (*mgn.ListApplicationsOutput, error) {
-	sc, err := scopeOf(ctx, in.AccountID)
+	sc, err := a.scopeOf(ctx, in.AccountID)
 	if err != nil {
 		return nil, err
 	}
@@ -71,7 +71,7 @@ func (a *API) ListApplications(ctx context.Context, in *mgn.ListApplicationsInpu
 
 // AssociateSourceServers puts servers into an application.
 func (a *API) AssociateSourceServers(ctx context.Context, in *mgn.AssociateSourceServersInput) (*mgn.AssociateSourceServersOutput, error) {
-	sc, err := scopeOf(ctx, in.AccountID)
+	sc, err := a.scopeOf(ctx, in.AccountID)
 	if err != nil {
 		return nil, err
 	}
@@ -80,7 +80,7 @@ func (a *API) AssociateSourceServers(ctx context.Context, in *mgn.AssociateSourc
 
 // DisassociateSourceServers takes servers out of an application.
 func (a *API) DisassociateSourceServers(ctx context.Context, in *mgn.DisassociateSourceServersInput) (*mgn.DisassociateSourceServersOutput, error) {
-	sc, err := scopeOf(ctx, in.AccountID)
+	sc, err := a.scopeOf(ctx, in.AccountID)
 	if err != nil {
 		return nil, err
 	}

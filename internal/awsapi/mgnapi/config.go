@@ -11,7 +11,7 @@ import (
 
 // GetReplicationConfiguration shows how one server is replicated.
 func (a *API) GetReplicationConfiguration(ctx context.Context, in *mgn.GetReplicationConfigurationInput) (*mgn.ReplicationConfiguration, error) {
-	sc, err := scopeOf(ctx, in.AccountID)
+	sc, err := a.scopeOf(ctx, in.AccountID)
 	if err != nil {
 		return nil, err
 	}
@@ -24,7 +24,7 @@ func (a *API) GetReplicationConfiguration(ctx context.Context, in *mgn.GetReplic
 
 // UpdateReplicationConfiguration changes the given members of one server's configuration.
 func (a *API) UpdateReplicationConfiguration(ctx context.Context, in *mgn.UpdateReplicationConfigurationInput) (*mgn.ReplicationConfiguration, error) {
-	sc, err := scopeOf(ctx, in.AccountID)
+	sc, err := a.scopeOf(ctx, in.AccountID)
 	if err != nil {
 		return nil, err
 	}

@@ -7,6 +7,7 @@ import (
 	"github.com/understudy-dr/understudy/internal/awsapi/wireform"
 	"github.com/understudy-dr/understudy/internal/control"
 	"github.com/understudy-dr/understudy/internal/control/inventory"
+	"github.com/understudy-dr/understudy/internal/control/inventory/networkmigration"
 	"github.com/understudy-dr/understudy/internal/control/launchconfig"
 	"github.com/understudy-dr/understudy/internal/state"
 )
@@ -25,8 +26,13 @@ type Domain struct {
 	LaunchTemplates LaunchTemplates
 	LaunchConfigs   LaunchConfigs
 	Actions         Actions
-	Region          string
-	Now             func() time.Time // time.Now when nil
+	Jobs            Jobs
+	Launches        Launches
+	Networks        Networks
+	// ManagementAccount may act for the other accounts of the installation; empty: none may.
+	ManagementAccount string
+	Region            string
+	Now               func() time.Time // time.Now when nil
 }
 
 // Applications keeps applications.
@@ -75,6 +81,8 @@ type VcenterClients interface {
 type Inventory interface {
 	SetConnectorAction(ctx context.Context, s state.Scope, id string, a *state.ConnectorAction) error
 	SetReplicationType(ctx context.Context, s state.Scope, id, to string) error
+	// Accounts lists those that the service was initialised for.
+	Accounts(ctx context.Context, p state.Page) ([]string, string, error)
 }
 
 // LaunchTemplates keeps launch configuration templates.
@@ -97,4 +105,33 @@ type Actions interface {
 	Put(ctx context.Context, s state.Scope, a state.PostLaunchAction) (state.PostLaunchAction, error)
 	List(ctx context.Context, s state.Scope, owner string, ids []string, p state.Page) ([]state.PostLaunchAction, string, error)
 	Remove(ctx context.Context, s state.Scope, owner, id string) error
+}
+
+// Jobs keeps jobs and their logs.
+type Jobs interface {
+	wireform.Keeper[state.Job]
+	List(ctx context.Context, s state.Scope, f state.JobFilter, p state.Page) ([]state.Job, string, error)
+	Log(ctx context.Context, s state.Scope, id string, p state.Page) ([]state.JobEvent, string, error)
+	Delete(ctx context.Context, s state.Scope, id string) error
+}
+
+// Launches makes the jobs of tests, cutovers and terminations.
+type Launches interface {
+	StartTest(ctx context.Context, s state.Scope, ids []string, tags map[string]string) (state.Job, error)
+	StartCutover(ctx context.Context, s state.Scope, ids []string, tags map[string]string) (state.Job, error)
+	Terminate(ctx context.Context, s state.Scope, ids []string, tags map[string]string) (state.Job, error)
+	FinalizeCutover(ctx context.Context, s state.Scope, id string) error
+}
+
+// Networks keeps the definitions of network migrations.
+type Networks interface {
+	wireform.Keeper[state.NetworkMigration]
+	Create(ctx context.Context, s state.Scope, p networkmigration.Patch, tags map[string]string) (state.NetworkMigration, error)
+	Update(ctx context.Context, s state.Scope, id string, p networkmigration.Patch) (state.NetworkMigration, error)
+	Delete(ctx context.Context, s state.Scope, id string) error
+	List(ctx context.Context, s state.Scope, ids []string, p state.Page) ([]state.NetworkMigration, string, error)
+	Executions(ctx context.Context, s state.Scope, id string, f state.ExecutionFilter, p state.Page) ([]state.NetworkExecution, string, error)
+	Has(ctx context.Context, s state.Scope, id, execution string) error
+	Segment(ctx context.Context, s state.Scope, id, execution, segment string) error
+	Start(ctx context.Context, s state.Scope, id, execution, what string) error
 }

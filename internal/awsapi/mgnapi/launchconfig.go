@@ -11,7 +11,7 @@ import (
 
 // GetLaunchConfiguration shows how one server is launched.
 func (a *API) GetLaunchConfiguration(ctx context.Context, in *mgn.GetLaunchConfigurationInput) (*mgn.LaunchConfiguration, error) {
-	sc, err := scopeOf(ctx, in.AccountID)
+	sc, err := a.scopeOf(ctx, in.AccountID)
 	if err != nil {
 		return nil, err
 	}
@@ -20,7 +20,7 @@ func (a *API) GetLaunchConfiguration(ctx context.Context, in *mgn.GetLaunchConfi
 
 // UpdateLaunchConfiguration changes the given members of one server's configuration.
 func (a *API) UpdateLaunchConfiguration(ctx context.Context, in *mgn.UpdateLaunchConfigurationInput) (*mgn.LaunchConfiguration, error) {
-	sc, err := scopeOf(ctx, in.AccountID)
+	sc, err := a.scopeOf(ctx, in.AccountID)
 	if err != nil {
 		return nil, err
 	}

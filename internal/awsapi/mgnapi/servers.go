@@ -11,7 +11,7 @@ import (
 // DescribeSourceServers lists servers with their replication as measured now. Archived servers are shown
 // when they are asked for, by the filter or by their ids.
 func (a *API) DescribeSourceServers(ctx context.Context, in *mgn.DescribeSourceServersInput) (*mgn.DescribeSourceServersOutput, error) {
-	sc, err := scopeOf(ctx, in.AccountID)
+	sc, err := a.scopeOf(ctx, in.AccountID)
 	if err != nil {
 		return nil, err
 	}
@@ -52,7 +52,7 @@ func serverFilter(f *mgn.DescribeSourceServersRequestFilters) state.ServerFilter
 
 // DeleteSourceServer forgets a disconnected server.
 func (a *API) DeleteSourceServer(ctx context.Context, in *mgn.DeleteSourceServerInput) (*mgn.DeleteSourceServerOutput, error) {
-	sc, err := scopeOf(ctx, in.AccountID)
+	sc, err := a.scopeOf(ctx, in.AccountID)
 	if err != nil {
 		return nil, err
 	}
@@ -107,7 +107,7 @@ func (a *API) ChangeServerLifeCycleState(ctx context.Context, in *mgn.ChangeServ
 
 // act does something to a server and shows it after that.
 func (a *API) act(ctx context.Context, accountID *string, id string, do func(context.Context, state.Scope, string) error) (*mgn.SourceServer, error) {
-	sc, err := scopeOf(ctx, accountID)
+	sc, err := a.scopeOf(ctx, accountID)
 	if err != nil {
 		return nil, err
 	}

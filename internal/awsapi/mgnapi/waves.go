@@ -11,7 +11,7 @@ import (
 
 // CreateWave makes a group of applications.
 func (a *API) CreateWave(ctx context.Context, in *mgn.CreateWaveInput) (*mgn.Wave, error) {
-	sc, err := scopeOf(ctx, in.AccountID)
+	sc, err := a.scopeOf(ctx, in.AccountID)
 	if err != nil {
 		return nil, err
 	}
@@ -20,7 +20,7 @@ func (a *API) CreateWave(ctx context.Context, in *mgn.CreateWaveInput) (*mgn.Wav
 
 // UpdateWave changes the given members.
 func (a *API) UpdateWave(ctx context.Context, in *mgn.UpdateWaveInput) (*mgn.Wave, error) {
-	sc, err := scopeOf(ctx, in.AccountID)
+	sc, err := a.scopeOf(ctx, in.AccountID)
 	if err != nil {
 		return nil, err
 	}
@@ -29,7 +29,7 @@ func (a *API) UpdateWave(ctx context.Context, in *mgn.UpdateWaveInput) (*mgn.Wav
 
 // ArchiveWave puts a wave away whose servers are done with.
 func (a *API) ArchiveWave(ctx context.Context, in *mgn.ArchiveWaveInput) (*mgn.Wave, error) {
-	sc, err := scopeOf(ctx, in.AccountID)
+	sc, err := a.scopeOf(ctx, in.AccountID)
 	if err != nil {
 		return nil, err
 	}
@@ -38,7 +38,7 @@ func (a *API) ArchiveWave(ctx context.Context, in *mgn.ArchiveWaveInput) (*mgn.W
 
 // UnarchiveWave takes a wave back.
 func (a *API) UnarchiveWave(ctx context.Context, in *mgn.UnarchiveWaveInput) (*mgn.Wave, error) {
-	sc, err := scopeOf(ctx, in.AccountID)
+	sc, err := a.scopeOf(ctx, in.AccountID)
 	if err != nil {
 		return nil, err
 	}
@@ -47,7 +47,7 @@ func (a *API) UnarchiveWave(ctx context.Context, in *mgn.UnarchiveWaveInput) (*m
 
 // DeleteWave forgets a wave without applications.
 func (a *API) DeleteWave(ctx context.Context, in *mgn.DeleteWaveInput) (*mgn.DeleteWaveOutput, error) {
-	sc, err := scopeOf(ctx, in.AccountID)
+	sc, err := a.scopeOf(ctx, in.AccountID)
 	if err != nil {
 		return nil, err
 	}
@@ -56,7 +56,7 @@ func (a *API) DeleteWave(ctx context.Context, in *mgn.DeleteWaveInput) (*mgn.Del
 
 // ListWaves lists waves with the state of their servers.
 func (a *API) ListWaves(ctx context.Context, in *mgn.ListWavesInput) (*mgn.ListWavesOutput, error) {
-	sc, err := scopeOf(ctx, in.AccountID)
+	sc, err := a.scopeOf(ctx, in.AccountID)
 	if err != nil {
 		return nil, err
 	}
@@ -71,7 +71,7 @@ func (a *API) ListWaves(ctx context.Context, in *mgn.ListWavesInput) (*mgn.ListW
 
 // AssociateApplications puts applications into a wave.
 func (a *API) AssociateApplications(ctx context.Context, in *mgn.AssociateApplicationsInput) (*mgn.AssociateApplicationsOutput, error) {
-	sc, err := scopeOf(ctx, in.AccountID)
+	sc, err := a.scopeOf(ctx, in.AccountID)
 	if err != nil {
 		return nil, err
 	}
@@ -80,7 +80,7 @@ func (a *API) AssociateApplications(ctx context.Context, in *mgn.AssociateApplic
 
 // DisassociateApplications takes applications out of a wave.
 func (a *API) DisassociateApplications(ctx context.Context, in *mgn.DisassociateApplicationsInput) (*mgn.DisassociateApplicationsOutput, error) {
-	sc, err := scopeOf(ctx, in.AccountID)
+	sc, err := a.scopeOf(ctx, in.AccountID)
 	if err != nil {
 		return nil, err
 	}

@@ -78,3 +78,12 @@ func (v *Servers) SetReplicationType(ctx context.Context, s state.Scope, id, to 
 	})
 	return err
 }
+
+// Accounts lists the accounts in which MGN was initialised.
+func (v *Servers) Accounts(ctx context.Context, p state.Page) (items []string, next string, err error) {
+	err = v.Store.View(ctx, func(r state.Reader) error {
+		items, next, err = r.InitialisedAccounts(ctx, state.MGN, p)
+		return err
+	})
+	return items, next, fault.Wrap("inventory: accounts", err)
+}
