@@ -115,12 +115,7 @@ func (x *Servers) add(ctx context.Context, tx state.Tx, s state.Scope, r Registr
 	if err := tx.PutReplication(ctx, replication.NewRecord(v, r.NoReplication, now)); err != nil {
 		return v, err
 	}
-	for _, fn := range x.added {
-		if err := fn(ctx, tx, v); err != nil {
-			return v, err
-		}
-	}
-	return v, nil
+	return v, x.Join(ctx, tx, v)
 }
 
 // describe takes over what the agent says of the machine.

@@ -32,6 +32,16 @@ func New(store state.Store) *Servers { return &Servers{store: store} }
 // OnAdd lets fn take part in the adding of servers. It is called before anything is served.
 func (v *Servers) OnAdd(fn Added) { v.added = append(v.added, fn) }
 
+// Join calls all of those for a server that was added elsewhere.
+func (v *Servers) Join(ctx context.Context, tx state.Tx, added state.Server) error {
+	for _, fn := range v.added {
+		if err := fn(ctx, tx, added); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // Get returns one server.
 func (v *Servers) Get(ctx context.Context, s state.Scope, id string) (out state.Server, err error) {
 	err = v.store.View(ctx, func(r state.Reader) error {
