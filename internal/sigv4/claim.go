@@ -32,6 +32,7 @@ type claim struct {
 	token       string
 	payload     string // declared payload hash, or ""
 	presigned   bool
+	dateOnly    bool // dated by Date, which must be signed, and not by X-Amz-Date
 }
 
 // readClaim reads the header or the query form. Exactly one of them must be there.
@@ -51,7 +52,7 @@ func readClaim(r *http.Request) (*claim, error) {
 	if err != nil {
 		return nil, err
 	}
-	if c.date, err = parseDate(r.Header.Values("X-Amz-Date")); err != nil {
+	if err := c.readDate(r.Header); err != nil {
 		return nil, err
 	}
 	c.token = r.Header.Get("X-Amz-Security-Token")
@@ -117,8 +118,19 @@ func queryClaim(q url.Values) (*claim, error) {
 	return c, c.check()
 }
 
-// parseDate reads X-Amz-Date. The old form, a Date header alone, is refused: the SDK's signer cannot
-// recompute it, and no current client sends it.
+// readDate reads X-Amz-Date or, where there is none, Date.
+func (c *claim) readDate(h http.Header) (err error) {
+	if dates := h.Values("Date"); len(h.Values("X-Amz-Date")) == 0 && len(dates) == 1 {
+		c.dateOnly = true
+		if c.date, err = http.ParseTime(dates[0]); err != nil {
+			c.date, err = parseDate(dates)
+		}
+		return err
+	}
+	c.date, err = parseDate(h.Values("X-Amz-Date"))
+	return err
+}
+
 func parseDate(values []string) (time.Time, error) {
 	if len(values) != 1 {
 		return time.Time{}, incomplete("Request requires exactly one 'X-Amz-Date'.")
@@ -166,7 +178,10 @@ func (c *claim) check() error {
 	if !slices.Contains(c.signed, "host") {
 		return invalid("'Host' must be a 'SignedHeader' in the AWS Authorization.")
 	}
-	if day := c.date.Format(dayFormat); day != c.day {
+	if c.dateOnly && !slices.Contains(c.signed, "date") {
+		return invalid("'Date' must be a 'SignedHeader' in the AWS Authorization when there is no 'X-Amz-Date'.")
+	}
+	if day := c.date.UTC().Format(dayFormat); day != c.day {
 		return invalid("Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date from HTTP: '" + c.day + "' != '" + day + "'.")
 	}
 	return nil

@@ -1,7 +1,7 @@
 // Package sigv4 verifies AWS Signature Version 4 requests and signs our own.
 //
-// Verification recomputes the signature with the SDK's own signer, so there is no second opinion of what
-// a canonical request is. The API edges use Verifier; the command line and the agent use Transport.
+// Verification recomputes the signature with the SDK's own signer wherever that can write what the client
+// signed, so that there is no second opinion of what a canonical request is. The API edges use Verifier; the command line and the agent use Transport.
 package sigv4
 
 import (

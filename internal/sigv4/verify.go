@@ -56,12 +56,8 @@ func (v *Verifier) Verify(r *http.Request) (Caller, error) {
 	if err != nil {
 		return Caller{}, err
 	}
-	want, err := recompute(r, c, secret, payload)
-	if err != nil {
+	if err := checkSignature(r, c, secret, payload); err != nil {
 		return Caller{}, err
-	}
-	if subtle.ConstantTimeCompare([]byte(want), []byte(c.signature)) != 1 {
-		return Caller{}, mismatch()
 	}
 	if err := v.checkToken(c, secret); err != nil {
 		return Caller{}, err
@@ -156,13 +152,34 @@ func readBody(r *http.Request, limit int64) ([]byte, error) {
 	return body, nil
 }
 
+// checkSignature holds the signature against the request as it came, and, if its path has dots or empty
+// segments, as others write it.
+func checkSignature(r *http.Request, c *claim, s Secret, payload string) error {
+	for _, form := range []*http.Request{r, normalised(r)} {
+		if form == nil {
+			continue
+		}
+		want, err := recompute(form, c, s, payload)
+		if err != nil {
+			return err
+		}
+		if subtle.ConstantTimeCompare([]byte(want), []byte(c.signature)) == 1 {
+			return nil
+		}
+	}
+	return mismatch()
+}
+
 // recompute signs a copy of r, reduced to what the client says it signed, with the SDK's signer. The signer
 // is made anew each time: it keeps derived keys by access key id, and would outlive a changed secret.
 func recompute(r *http.Request, c *claim, s Secret, payload string) (string, error) {
-	bare, err := reduced(r, c)
-	if err != nil {
+	if err := allThere(r, c); err != nil {
 		return "", err
 	}
+	if !c.presigned && c.byHand(r) {
+		return signature(r, c, s.Key, payload), nil
+	}
+	bare := reduced(r, c)
 	creds := aws.Credentials{AccessKeyID: c.accessKeyID, SecretAccessKey: s.Key}
 	options := func(o *v4.SignerOptions) {
 		o.DisableHeaderHoisting = true
@@ -194,7 +211,7 @@ func presign(ctx context.Context, bare *http.Request, c *claim, creds aws.Creden
 }
 
 // reduced is r with only its signed headers and without its signature.
-func reduced(r *http.Request, c *claim) (*http.Request, error) {
+func reduced(r *http.Request, c *claim) *http.Request {
 	bare := &http.Request{
 		Method: r.Method,
 		Host:   r.Host,
@@ -210,11 +227,7 @@ func reduced(r *http.Request, c *claim) (*http.Request, error) {
 		case "content-length":
 			bare.ContentLength = r.ContentLength
 		default:
-			values := r.Header.Values(name)
-			if len(values) == 0 {
-				return nil, mismatch() // an intermediary removed it
-			}
-			bare.Header[http.CanonicalHeaderKey(name)] = values
+			bare.Header[http.CanonicalHeaderKey(name)] = r.Header.Values(name)
 		}
 	}
 	if c.presigned {
@@ -222,5 +235,19 @@ func reduced(r *http.Request, c *claim) (*http.Request, error) {
 		q.Del("X-Amz-Signature")
 		bare.URL.RawQuery = q.Encode()
 	}
-	return bare, nil
+	return bare
+}
+
+// allThere refuses a request that lacks a header that it says is signed: an intermediary removed it.
+func allThere(r *http.Request, c *claim) error {
+	for _, name := range c.signed {
+		switch name {
+		case "host", "content-length", "transfer-encoding": // kept elsewhere by the HTTP server
+		default:
+			if len(r.Header.Values(name)) == 0 {
+				return mismatch()
+			}
+		}
+	}
+	return nil
 }
