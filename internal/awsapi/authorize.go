@@ -18,6 +18,9 @@ import (
 // than the account may, and only what the caller's policies allow. It is for handlers that are mounted;
 // the modelled services ask by themselves. It is a control.Authorize.
 func (h *Handler) Authorize(ctx context.Context, action string, resources ...string) error {
+	if e := entryFrom(ctx); e.operation == "" {
+		_, e.operation, _ = strings.Cut(action, ":")
+	}
 	if err := h.throttle.admit(ctx, action); err != nil {
 		return err
 	}

@@ -27,6 +27,7 @@ type Config struct {
 	Now      func() time.Time // time.Now when nil
 	MaxBody  int64            // sigv4.DefaultMaxBody when 0
 	Rates    Rates            // of requests; none when nil
+	Audit    Trail            // no audit log when nil
 
 	// Undeclared is told of every error that the model does not list for its operation, before it is
 	// sent. Tests fail on it; nil logs a warning.
@@ -68,8 +69,8 @@ func (h *Handler) Serve(s *rest.Service) {
 // sigv4.CallerFrom, and the body as the client sent it.
 func (h *Handler) Mount(signingName string, s http.Handler) { h.services[signingName] = s }
 
-// ServeHTTP answers one request. Every answer carries a request id, and every request leaves one line
-// in the audit log.
+// ServeHTTP answers one request. Every answer carries a request id, and every call of somebody
+// known leaves a record in the audit log.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	e := &entry{requestID: uuid.NewString(), start: h.cfg.Now(), sourceIP: sourceIP(r), secure: r.TLS != nil}
 	rec := &recorder{ResponseWriter: w}
@@ -83,6 +84,10 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	e.caller = caller
+	if err := e.keepBody(r); err != nil {
+		h.refuse(rec, r, e, err)
+		return
+	}
 	s, ok := h.services[caller.Service]
 	switch {
 	case !ok:
@@ -127,7 +132,7 @@ func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, e *entry, err e
 	e.fail(w, rest.NewPlain(refusal.Code, refusal.Status, refusal.Message))
 }
 
-// finish turns a panic into an answer and writes the audit line.
+// finish turns a panic into an answer and writes the audit record.
 func (h *Handler) finish(rec *recorder, r *http.Request, e *entry) {
 	if p := recover(); p != nil {
 		h.cfg.Log.Error("request handler panicked", "request_id", e.requestID, "panic", p, "stack", string(debug.Stack()))

@@ -10,6 +10,7 @@ import (
 	"github.com/understudy-dr/understudy/api/mgn"
 	"github.com/understudy-dr/understudy/api/rest"
 	"github.com/understudy-dr/understudy/internal/control"
+	"github.com/understudy-dr/understudy/internal/control/audit"
 	"github.com/understudy-dr/understudy/internal/fault"
 	"github.com/understudy-dr/understudy/internal/sigv4"
 	"github.com/understudy-dr/understudy/internal/state"
@@ -31,7 +32,10 @@ func (s *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		e.fail(w, rest.NewPlain("UnknownOperationException", http.StatusNotFound, "The service has no such operation."))
 		return
 	}
-	e.operation = ep.Name
+	e.operation, e.model, e.label = ep.Name, ep.Operation, label
+	if rec, ok := w.(*recorder); ok {
+		rec.keep = !audit.ReadOnly(ep.Name)
+	}
 	in, ctx, refusal := s.input(r, ep, label)
 	if refusal != nil {
 		e.fail(w, refusal)

@@ -43,6 +43,7 @@ type world struct {
 	user     control.AccessKey // of the same account, no administrator
 	stranger control.AccessKey // of another account
 	log      *logBuffer
+	trail    *trail
 }
 
 // logBuffer collects log lines from several goroutines.
@@ -73,7 +74,7 @@ func newWorld(t *testing.T) *world {
 	keys, err := access.Open(store, dir)
 	require.NoError(t, err)
 
-	w := &world{fleet: newFleet(), log: &logBuffer{}}
+	w := &world{fleet: newFleet(), log: &logBuffer{}, trail: &trail{}}
 	for _, k := range []struct {
 		key           *control.AccessKey
 		account, user string
@@ -84,7 +85,7 @@ func newWorld(t *testing.T) *world {
 	}
 	acc, rct := accounts.New(store), templates.New(store)
 	w.endpoint = awsapi.New(awsapi.Config{
-		Region: region, Access: keys, Accounts: acc, Log: slog.New(slog.NewTextHandler(w.log, nil)),
+		Region: region, Access: keys, Accounts: acc, Log: slog.New(slog.NewTextHandler(w.log, nil)), Audit: w.trail,
 		Undeclared: func(op *rest.Operation, code string) {
 			t.Errorf("%s answered %s, which it does not declare", op.Name, code)
 		},

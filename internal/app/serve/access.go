@@ -81,7 +81,7 @@ func (s *server) endpoint() *awsapi.Handler {
 	for _, class := range []quotas.Code{quotas.ReadRate, quotas.WriteRate, quotas.LaunchRate, quotas.RegisterRate} {
 		rates[class] = s.facilities.limits.Value(class)
 	}
-	h := awsapi.New(awsapi.Config{Region: s.cfg.Region, Access: s.keys, Accounts: s.accounts, Rates: rates, Log: s.cfg.Log})
+	h := awsapi.New(awsapi.Config{Region: s.cfg.Region, Access: s.keys, Accounts: s.accounts, Rates: rates, Audit: s.audit, Log: s.cfg.Log})
 	h.Mount(stsapi.Name, &stsapi.API{Credentials: s.keys, Authorize: h.Authorize, Log: s.cfg.Log})
 	h.Mount(ec2api.Name, &ec2api.API{Templates: s.facilities.templates, Sizes: s.facilities.sizes, Networks: s.facilities.networks,
 		Authorize: h.Authorize, Region: s.cfg.Region, Log: s.cfg.Log})

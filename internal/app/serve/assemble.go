@@ -18,6 +18,7 @@ import (
 	"github.com/understudy-dr/understudy/internal/buildinfo"
 	"github.com/understudy-dr/understudy/internal/control/access"
 	"github.com/understudy-dr/understudy/internal/control/accounts"
+	"github.com/understudy-dr/understudy/internal/control/audit"
 	"github.com/understudy-dr/understudy/internal/control/events"
 	"github.com/understudy-dr/understudy/internal/control/launchconfig"
 	"github.com/understudy-dr/understudy/internal/control/points"
@@ -47,6 +48,7 @@ type server struct {
 	authority   *pki.Authority
 	store       *events.Recorder
 	webhooks    *events.Webhooks
+	audit       *audit.Log
 	keys        *access.Keys
 	accounts    *accounts.Accounts
 	servers     *servers.Servers
@@ -67,7 +69,7 @@ const blockCache = 64 << 20
 
 // assemble opens and makes everything under the data directory. Nothing runs yet.
 func assemble(ctx context.Context, c Config) (_ *server, err error) {
-	s := &server{cfg: c, credentials: filepath.Join(c.DataDir, "credentials")}
+	s := &server{cfg: c, credentials: filepath.Join(c.DataDir, "credentials"), audit: audit.New(filepath.Join(c.DataDir, "audit"), c.Log)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.close())

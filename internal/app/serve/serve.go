@@ -138,6 +138,7 @@ func (s *server) run(ctx context.Context) error {
 	s.cfg.Log.Info("serving", "version", buildinfo.Version, "control", listener.Addr().String(), "data", s.cfg.DataListen, "metrics", s.cfg.MetricsListen,
 		"data-dir", s.cfg.DataDir, "credentials", s.credentials)
 	return runStages(ctx,
+		s.audit.Run,
 		events.NewDispatcher(s.webhooks, events.Client(), s.cfg.Log).Run,
 		s.sink.Run,
 		func(ctx context.Context) error { return s.engine.Run(ctx, s.points) },
