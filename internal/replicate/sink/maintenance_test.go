@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -30,7 +31,7 @@ type chores struct {
 	next     int
 	progress journal.ScrubProgress
 	damage   []journal.Damage
-	log      *[]string
+	log      *diary
 	reads    []time.Time
 }
 
@@ -39,7 +40,7 @@ func (c *chores) Maintain(ctx context.Context, l journal.Limits) (bool, error) {
 	steps, fail := c.steps, c.fail
 	c.mu.Unlock()
 	if fail != nil {
-		*c.log = append(*c.log, c.name+" failed")
+		c.log.add(c.name + " failed")
 		return false, fail
 	}
 	if steps == 0 {
@@ -51,7 +52,7 @@ func (c *chores) Maintain(ctx context.Context, l journal.Limits) (bool, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.steps--
-	*c.log = append(*c.log, c.name)
+	c.log.add(c.name)
 	return true, nil
 }
 
@@ -84,6 +85,12 @@ func (c *chores) ScrubProgress() journal.ScrubProgress {
 	return p
 }
 
+func (c *chores) readings() []time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.reads)
+}
+
 func (c *chores) Usage() journal.Usage { return journal.Usage{LayerFiles: len(c.files)} }
 
 func (c *chores) Pressure() journal.Pressure {
@@ -95,19 +102,37 @@ func (c *chores) Pressure() journal.Pressure {
 func (c *chores) Damage() []journal.Damage { return c.damage }
 func (c *chores) Closed() bool             { return false }
 
+// diary is what was done, in order.
+type diary struct {
+	mu    sync.Mutex
+	lines []string
+}
+
+func (d *diary) add(line string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.lines = append(d.lines, line)
+}
+
+func (d *diary) all() []string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Clone(d.lines)
+}
+
 // cared is a caretaker of chores.
-func cared(m Maintenance, all ...*chores) (*caretaker, *[]string) {
+func cared(m Maintenance, all ...*chores) (*caretaker, *diary) {
 	k := newCaretaker(m, slog.New(slog.DiscardHandler))
-	var log []string
+	log := &diary{}
 	var wards []*ward
 	for i, c := range all {
-		c.name, c.log = fmt.Sprint(i), &log
+		c.name, c.log = fmt.Sprint(i), log
 		wards = append(wards, newWard(c.name, c))
 	}
 	k.wards = func() []*ward { return wards }
 	k.urgent = func(*ward) bool { return false }
 	k.rested = func(*ward) {}
-	return k, &log
+	return k, log
 }
 
 // start runs it until the test ends.
@@ -126,7 +151,7 @@ func TestTurnsAreFair(t *testing.T) {
 		defer start(t, k)()
 		<-time.After(30*time.Second + time.Millisecond)
 		counts := map[string]int{}
-		for _, name := range *log {
+		for _, name := range log.all() {
 			counts[name]++
 		}
 		require.Equal(t, 3, counts["2"], "the small one is done at once")
@@ -143,7 +168,7 @@ func TestAFullJournalIsNotHeldToTheRate(t *testing.T) {
 		k, log := cared(Maintenance{BytesPerSecond: 1 << 20}, full)
 		defer start(t, k)()
 		<-time.After(time.Millisecond)
-		require.Len(t, *log, 1000)
+		require.Len(t, log.all(), 1000)
 		require.EqualValues(t, 1000<<20, k.wards()[0].care().Maintained)
 	})
 }
@@ -157,7 +182,7 @@ func TestNobodyHoldsUpAFullJournal(t *testing.T) {
 		k.brake.syncing() // and a sync that hangs
 		defer start(t, k)()
 		<-time.After(time.Second)
-		require.Len(t, *log, 11)
+		require.Len(t, log.all(), 11)
 	})
 }
 
@@ -167,9 +192,9 @@ func TestMaintenanceStandsAside(t *testing.T) {
 		k, log := cared(Maintenance{BytesPerSecond: 1 << 20, SlowSync: 50 * time.Millisecond}, c)
 		defer start(t, k)()
 		rate := func(d time.Duration) int {
-			before := len(*log)
+			before := len(log.all())
 			<-time.After(d)
-			return len(*log) - before
+			return len(log.all()) - before
 		}
 		rate(10 * time.Second)
 		require.InDelta(t, 20, rate(20*time.Second), 1)
@@ -208,7 +233,7 @@ func TestFailuresBackOffAndAreToldOnce(t *testing.T) {
 		defer start(t, k)()
 		<-time.After(10 * time.Minute)
 		failed := 0
-		for _, name := range *log {
+		for _, name := range log.all() {
 			if name == "0 failed" {
 				failed++
 			}
@@ -223,7 +248,9 @@ func TestFailuresBackOffAndAreToldOnce(t *testing.T) {
 		<-time.After(longestBackoff + time.Second)
 		require.NoError(t, w.care().Err)
 		require.Zero(t, w.care().ErrAt)
+		broken.mu.Lock()
 		require.Zero(t, broken.steps)
+		broken.mu.Unlock()
 	})
 }
 
@@ -293,11 +320,11 @@ func TestScrubOnDemandReadsAll(t *testing.T) {
 		s := &Server{care: k, replicas: map[string]*replica{"0": {id: "0", ward: k.wards()[0]}}}
 		defer start(t, k)()
 		<-time.After(time.Minute)
-		require.Len(t, c.reads, 1, "one that was never read is begun at once")
+		require.Len(t, c.readings(), 1, "one that was never read is begun at once")
 		require.NoError(t, s.StartScrub("0"))
 		require.Equal(t, fault.NotFound, fault.KindOf(s.StartScrub("1")))
 		<-time.After(10 * time.Second)
-		require.Len(t, c.reads, 1+2+3, "to the end of the pass that was under way, then all")
+		require.Len(t, c.readings(), 1+2+3, "to the end of the pass that was under way, then all")
 		care, err := s.Care("0")
 		require.NoError(t, err)
 		require.Zero(t, care.ScrubAsked)
@@ -305,7 +332,7 @@ func TestScrubOnDemandReadsAll(t *testing.T) {
 		_, err = s.Care("1")
 		require.Equal(t, fault.NotFound, fault.KindOf(err))
 		<-time.After(24 * time.Hour)
-		require.Len(t, c.reads, 6)
+		require.Len(t, c.readings(), 6)
 	})
 }
 

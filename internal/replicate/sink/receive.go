@@ -165,6 +165,9 @@ func (se *session) acknowledge(frames uint64, size int) error {
 		se.failed = err
 		return err
 	}
+	if w, _ := se.r.inCare(); w != nil {
+		w.synced()
+	}
 	st := se.j.State()
 	now := time.Now()
 	se.r.mu.Lock()

@@ -17,7 +17,10 @@ type ward struct {
 	u  upkeep
 
 	maintained, scrubbed counter // bytes that passed
-	stored, grown        counter // Usage.Stored when it was looked at last, and appended since
+	stored               counter // Usage.Stored when it was looked at last
+	appended             counter // bytes of frames
+	durable              counter // of these: before the last sync
+	covered              counter // of these: in stored
 
 	mu       sync.Mutex
 	rest     time.Time // nothing is done before it
@@ -56,9 +59,10 @@ func (w *ward) wake() {
 
 // look takes over what the journal says of itself, for all who ask more often than it should be asked.
 func (w *ward) look() {
+	durable := w.durable.Load() // before Usage, which knows what is durable
 	usage, damage := w.u.Usage(), w.u.Damage()
 	w.stored.Store(usage.Stored)
-	w.grown.Store(0)
+	w.covered.Store(durable)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.usage, w.damage = usage, damage
@@ -96,10 +100,13 @@ func (w *ward) settle(now time.Time, did bool, err error) (news bool) {
 }
 
 // taken notes that bytes were appended.
-func (w *ward) taken(bytes int64) { w.grown.Add(bytes) }
+func (w *ward) taken(bytes int64) { w.appended.Add(bytes) }
+
+// synced notes that everything appended is durable.
+func (w *ward) synced() { w.durable.Store(w.appended.Load()) }
 
 // size is what the journal stores, about.
-func (w *ward) size() int64 { return w.stored.Load() + w.grown.Load() }
+func (w *ward) size() int64 { return w.stored.Load() + w.appended.Load() - w.covered.Load() }
 
 // Care is what maintenance knows of one source server's journal.
 type Care struct {
