@@ -117,7 +117,8 @@ type ServerFilter struct {
 	LifeCycleStates  []LifeCycleState
 	ReplicationTypes []string
 	ApplicationIDs   []string // MGN
-	HardwareID       string   // matches instance id, VMware uuid or a MAC address
+	UserProvidedID   string
+	HardwareID       string // matches instance id, VMware uuid or a MAC address
 }
 
 // ReplicationFilter narrows a list of replication records; a zero member does not.

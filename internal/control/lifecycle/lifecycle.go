@@ -15,6 +15,7 @@ type Trigger string
 // The triggers. The first group tells of something that happened, and a state without a row for it
 // stays; the second is somebody's wish, and a state without a row refuses it.
 const (
+	Imported     Trigger = "imported"     // an inventory names it; no agent is there yet
 	Registered   Trigger = "registered"   // an agent came (back) to a server that was not replicating
 	Started      Trigger = "started"      // replication was started
 	Stopped      Trigger = "stopped"      // replication was stopped
@@ -30,7 +31,7 @@ const (
 )
 
 // Triggers lists all of them.
-var Triggers = []Trigger{Registered, Started, Stopped, Launchable, Disconnected,
+var Triggers = []Trigger{Imported, Registered, Started, Stopped, Launchable, Disconnected,
 	StartTest, StartCutover, FinalizeCutover, MarkReadyForTest, MarkReadyForCutover, MarkCutover}
 
 var wishes = []Trigger{StartTest, StartCutover, FinalizeCutover, MarkReadyForTest, MarkReadyForCutover, MarkCutover}
@@ -44,6 +45,7 @@ type Row struct {
 
 // Table is the life cycle.
 var Table = []Row{
+	{Imported, []state.LifeCycleState{state.LifeCycleNone}, state.PendingInstallation},
 	{Registered, []state.LifeCycleState{state.LifeCycleNone, state.LifeDisconnected, state.Cutover, state.Discovered, state.PendingInstallation}, state.NotReady},
 	{Started, []state.LifeCycleState{state.LifeCycleStopped, state.Discovered}, state.NotReady},
 	{Stopped, []state.LifeCycleState{state.LifeCycleNone, state.NotReady, state.ReadyForTest, state.Testing, state.ReadyForCutover, state.CuttingOver}, state.LifeCycleStopped},

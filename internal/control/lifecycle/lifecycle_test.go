@@ -17,18 +17,18 @@ var states = []state.LifeCycleState{state.LifeCycleNone, state.LifeCycleStopped,
 
 // golden is the whole machine, written out by hand: "-" stays, "!" refuses.
 const golden = `
-from                 | registered | started   | stopped | launchable     | disconnected | StartTest | StartCutover | Finalize | ReadyForTest   | ReadyForCutover   | Cutover
-                     | NOT_READY  | -         | STOPPED | -              | -            | !         | !            | !        | !              | !                 | !
-STOPPED              | -          | NOT_READY | -       | -              | DISCONNECTED | !         | !            | !        | !              | !                 | !
-NOT_READY            | -          | -         | STOPPED | READY_FOR_TEST | DISCONNECTED | !         | !            | !        | !              | !                 | !
-READY_FOR_TEST       | -          | -         | STOPPED | -              | DISCONNECTED | TESTING   | !            | !        | !              | !                 | !
-TESTING              | -          | -         | STOPPED | -              | DISCONNECTED | TESTING   | !            | !        | READY_FOR_TEST | READY_FOR_CUTOVER | !
-READY_FOR_CUTOVER    | -          | -         | STOPPED | -              | DISCONNECTED | TESTING   | CUTTING_OVER | !        | READY_FOR_TEST | !                 | !
-CUTTING_OVER         | -          | -         | STOPPED | -              | DISCONNECTED | !         | CUTTING_OVER | CUTOVER  | !              | READY_FOR_CUTOVER | CUTOVER
-CUTOVER              | NOT_READY  | -         | -       | -              | -            | !         | !            | !        | !              | READY_FOR_CUTOVER | !
-DISCONNECTED         | NOT_READY  | -         | -       | -              | -            | !         | !            | !        | !              | !                 | CUTOVER
-DISCOVERED           | NOT_READY  | NOT_READY | -       | -              | DISCONNECTED | !         | !            | !        | !              | !                 | !
-PENDING_INSTALLATION | NOT_READY  | -         | -       | -              | DISCONNECTED | !         | !            | !        | !              | !                 | !
+from                 | imported             | registered | started   | stopped | launchable     | disconnected | StartTest | StartCutover | Finalize | ReadyForTest   | ReadyForCutover   | Cutover
+                     | PENDING_INSTALLATION | NOT_READY  | -         | STOPPED | -              | -            | !         | !            | !        | !              | !                 | !
+STOPPED              | -                    | -          | NOT_READY | -       | -              | DISCONNECTED | !         | !            | !        | !              | !                 | !
+NOT_READY            | -                    | -          | -         | STOPPED | READY_FOR_TEST | DISCONNECTED | !         | !            | !        | !              | !                 | !
+READY_FOR_TEST       | -                    | -          | -         | STOPPED | -              | DISCONNECTED | TESTING   | !            | !        | !              | !                 | !
+TESTING              | -                    | -          | -         | STOPPED | -              | DISCONNECTED | TESTING   | !            | !        | READY_FOR_TEST | READY_FOR_CUTOVER | !
+READY_FOR_CUTOVER    | -                    | -          | -         | STOPPED | -              | DISCONNECTED | TESTING   | CUTTING_OVER | !        | READY_FOR_TEST | !                 | !
+CUTTING_OVER         | -                    | -          | -         | STOPPED | -              | DISCONNECTED | !         | CUTTING_OVER | CUTOVER  | !              | READY_FOR_CUTOVER | CUTOVER
+CUTOVER              | -                    | NOT_READY  | -         | -       | -              | -            | !         | !            | !        | !              | READY_FOR_CUTOVER | !
+DISCONNECTED         | -                    | NOT_READY  | -         | -       | -              | -            | !         | !            | !        | !              | !                 | CUTOVER
+DISCOVERED           | -                    | NOT_READY  | NOT_READY | -       | -              | DISCONNECTED | !         | !            | !        | !              | !                 | !
+PENDING_INSTALLATION | -                    | NOT_READY  | -         | -       | -              | DISCONNECTED | !         | !            | !        | !              | !                 | !
 `
 
 func TestEveryTransition(t *testing.T) {

@@ -57,6 +57,9 @@ func (v *Servers) Register(ctx context.Context, s state.Scope, r Registration) (
 			return err
 		}
 		have, err := tx.ServerByIdentity(ctx, s, r.identity())
+		if fault.Is(err, fault.NotFound) && r.UserProvidedID != "" {
+			have, err = v.adopt(ctx, tx, s, r, now)
+		}
 		switch {
 		case fault.Is(err, fault.NotFound):
 			out, err = v.add(ctx, tx, s, r, now)
@@ -83,19 +86,15 @@ func (r Registration) identity() string {
 }
 
 func (x *Servers) add(ctx context.Context, tx state.Tx, s state.Scope, r Registration, now time.Time) (state.Server, error) {
-	found, _, err := tx.Templates(ctx, s, state.Page{Limit: 1})
+	config, err := initialConfig(ctx, tx, s)
 	if err != nil {
 		return state.Server{}, err
 	}
-	if len(found) == 0 {
-		return state.Server{}, fault.New(fault.Conflict, "servers", "the account has no replication configuration template").
-			WithHint("run: aws " + string(s.Service) + " create-replication-configuration-template")
-	}
 	v := state.Server{
 		ID: control.NewID("s-"), Scope: s, Identity: r.identity(), UserProvidedID: r.UserProvidedID,
-		CreatedAt: now, ReplicationType: state.AgentBased, Config: found[0].Config,
+		CreatedAt: now, ReplicationType: state.AgentBased, Config: config,
 	}
-	v.Config.Name = "Data Replication Configuration for Source Server " + v.ID
+	v.Config.Name = configName(v.ID)
 	if v.Tags, err = control.AddTags(nil, r.Tags); err != nil {
 		return v, err
 	}
@@ -117,6 +116,21 @@ func (x *Servers) add(ctx context.Context, tx state.Tx, s state.Scope, r Registr
 	}
 	return v, x.Join(ctx, tx, v)
 }
+
+// initialConfig is what a server is replicated with unless somebody says otherwise: the template's.
+func initialConfig(ctx context.Context, r state.Reader, s state.Scope) (state.ReplicationConfig, error) {
+	found, _, err := r.Templates(ctx, s, state.Page{Limit: 1})
+	if err != nil {
+		return state.ReplicationConfig{}, err
+	}
+	if len(found) == 0 {
+		return state.ReplicationConfig{}, fault.New(fault.Conflict, "servers", "the account has no replication configuration template").
+			WithHint("run: aws " + string(s.Service) + " create-replication-configuration-template")
+	}
+	return found[0].Config, nil
+}
+
+func configName(id string) string { return "Data Replication Configuration for Source Server " + id }
 
 // describe takes over what the agent says of the machine.
 func (r Registration) describe(v *state.Server, now time.Time) (err error) {

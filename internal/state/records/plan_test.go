@@ -58,6 +58,10 @@ var lists = map[string]func(state.Reader, *testing.T) error{
 		_, _, err := r.Servers(t.Context(), scope, state.ServerFilter{ApplicationIDs: []string{"app-1"}}, page)
 		return err
 	},
+	"servers by the user's id": func(r state.Reader, t *testing.T) error {
+		_, _, err := r.Servers(t.Context(), scope, state.ServerFilter{UserProvidedID: "mine"}, page)
+		return err
+	},
 	"applications": func(r state.Reader, t *testing.T) error {
 		_, _, err := r.Applications(t.Context(), scope, state.ApplicationFilter{}, page)
 		return err

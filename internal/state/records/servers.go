@@ -37,6 +37,9 @@ func serversQuery(s state.Scope, f state.ServerFilter, p state.Page) (string, []
 	in(&w, "life_cycle", f.LifeCycleStates)
 	in(&w, "replication_type", f.ReplicationTypes)
 	in(&w, "application_id", f.ApplicationIDs)
+	if f.UserProvidedID != "" {
+		w.and("user_provided_id = ? AND user_provided_id <> ''", f.UserProvidedID) // which the index is made for
+	}
 	if f.Archived != nil {
 		w.and("archived = ?", flag(*f.Archived))
 	}
@@ -55,13 +58,15 @@ func (t *tx) PutServer(ctx context.Context, v state.Server) error {
 		return err
 	}
 	err = t.exec(ctx, "state: put server",
-		`INSERT INTO source_server (id, account, service, identity, created_at, archived, deleting, life_cycle, replication_type, application_id, body)
-		 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+		`INSERT INTO source_server (id, account, service, identity, created_at, archived, deleting, life_cycle, replication_type, application_id,
+		     user_provided_id, body)
+		 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 		 ON CONFLICT (id) DO UPDATE SET identity = excluded.identity, created_at = excluded.created_at,
 		     archived = excluded.archived, deleting = excluded.deleting, life_cycle = excluded.life_cycle,
-		     replication_type = excluded.replication_type, application_id = excluded.application_id, body = excluded.body`,
+		     replication_type = excluded.replication_type, application_id = excluded.application_id,
+		     user_provided_id = excluded.user_provided_id, body = excluded.body`,
 		v.ID, v.Scope.Account, v.Scope.Service, v.Identity, nanos(v.CreatedAt), flag(v.Archived), flag(v.Deleting),
-		v.LifeCycle.State, v.ReplicationType, v.Migration.ApplicationID, body)
+		v.LifeCycle.State, v.ReplicationType, v.Migration.ApplicationID, v.UserProvidedID, body)
 	if err != nil {
 		return err
 	}

@@ -77,7 +77,7 @@ func testServerFilters(t *testing.T, s state.Store) {
 	b.LifeCycle.State = state.NotReady
 	b.Properties.NICs = []state.NIC{{MAC: "aa"}, {MAC: "aa"}, {MAC: "bb"}}
 	c.LifeCycle.State = state.ReadyForTest
-	c.ReplicationType = state.SnapshotShipping
+	c.ReplicationType, c.UserProvidedID = state.SnapshotShipping, "mine"
 	c.Properties.Hints = state.Hints{AWSInstanceID: "i-1", VMWareUUID: "u-1"}
 	put(t, s, a, b, c)
 	yes, no := true, false
@@ -92,6 +92,8 @@ func testServerFilters(t *testing.T, s state.Store) {
 		{state.ServerFilter{LifeCycleStates: []state.LifeCycleState{state.Cutover, state.NotReady}}, []string{a.ID, b.ID}},
 		{state.ServerFilter{ReplicationTypes: []string{state.SnapshotShipping}}, []string{c.ID}},
 		{state.ServerFilter{HardwareID: "bb"}, []string{b.ID}},
+		{state.ServerFilter{UserProvidedID: "mine"}, []string{c.ID}},
+		{state.ServerFilter{UserProvidedID: "yours"}, nil},
 		{state.ServerFilter{HardwareID: "u-1"}, []string{c.ID}},
 		{state.ServerFilter{HardwareID: "i-1", Archived: &yes}, nil},
 	} {
