@@ -1,6 +1,7 @@
 package layer
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"slices"
@@ -214,40 +215,45 @@ func TestDamageIsContained(t *testing.T) {
 	}
 }
 
-// The same where a span's versions fill several index blocks, each of which may be the damaged one.
+// The same where a span's versions fill several index blocks, whichever of them is damaged, and the next one too.
 func TestDamageInDeepSpan(t *testing.T) {
-	for _, seed := range seeds(t, 1) {
-		w := newWorld(t, seed)
-		w.size = 1000
-		m, value := hotSpot(7000, 400, 8)
-		w.disks = []uint16{1}
-		tell := func(sector, sectors uint64, v Version, b byte) {
-			s := make([]byte, SectorSize)
-			for i := range s {
-				s[i] = b
+	const n = 1200
+	w := newWorld(t, 1)
+	w.size, w.disks, w.limit, w.cache = 830, []uint16{1}, 1500, NewCache(1<<20)
+	m, value := hotSpot(n, 400, 8)
+	tell := func(sector, sectors uint64, v Version, b byte) {
+		for i := range sectors {
+			w.truth.set(Key{1, sector + i}, v, string(bytes.Repeat([]byte{b}, SectorSize)))
+		}
+	}
+	tell(0, 64, Version{1, 1}, 0xaa)
+	tell(800, 30, Version{1, 2}, 0xbb)
+	for i := range uint64(n) {
+		tell(400, 8, Version{1, 1000 + i*10}, value(1000+i*10))
+	}
+	good := w.write(m.Iterate())
+	require.Greater(t, len(good.top), 6)
+	src, ok := good.src.(memSource)
+	require.True(t, ok)
+	for i := range good.top {
+		for run := range 2 {
+			var points []Version
+			file := slices.Clone(src)
+			for k := i; k <= min(i+run, len(good.top)-1); k++ {
+				b := &good.top[k]
+				file[b.off+20] ^= 1
+				points = append(points, b.oldest, b.newest, Version{1, b.oldest.Position - 1}, Version{1, b.newest.Position + 15}, Version{1, (b.oldest.Position + b.newest.Position) / 2})
 			}
-			for i := range sectors {
-				w.truth.set(Key{1, sector + i}, v, string(s))
-			}
+			w.cache.Drop(testJournal, good.number)
+			r := opened(t, w.cipher, good.number, file, w.cache)
+			var d damage
+			require.NoError(t, r.Verify(t.Context(), func(r Range, err error) { d = append(d, r) }))
+			require.NotEmpty(t, d)
+			w.layers = []*Reader{r}
+			w.conservative(d, points)
+			w.layers = []*Reader{w.rewrite(Merge(w.all(), Keep{}))}
+			w.conservative(d, points)
 		}
-		tell(0, 64, Version{1, 1}, 0xaa)
-		tell(800, 64, Version{1, 2}, 0xbb)
-		for i := range uint64(7000) {
-			tell(400, 8, Version{1, 1000 + i*10}, value(1000+i*10))
-		}
-		good := w.write(m.Iterate())
-		var points []Version
-		for i := range good.top {
-			points = append(points, good.top[i].oldest, good.top[i].newest, Version{1, good.top[i].newest.Position + 15}, Version{1, 1000 + w.rnd.Uint64N(70000)})
-		}
-		r, d := w.damagedCopy(good, 1+w.rnd.IntN(3), true)
-		require.NotEmpty(t, d)
-		w.layers = []*Reader{r}
-		w.conservative(d, points)
-		merged := w.rewrite(Merge(w.all(), Keep{}))
-		w.layers = []*Reader{merged}
-		w.conservative(d, points)
-		require.NotEmpty(t, merged.foot.entries)
 	}
 }
 
@@ -296,4 +302,32 @@ func TestTransientIsNotDamage(t *testing.T) {
 			break
 		}
 	}
+}
+
+// Content that changed before it was sealed, or behind a cipher that does not notice, is caught by its sum.
+func TestSumsCatchWhatTheCipherDoesNot(t *testing.T) {
+	w := newWorld(t, seeds(t, 1)[0])
+	w.cipher, w.size, w.hot = plain{}, 400, 10
+	m := w.segment(20)
+	w.size = 900
+	large := incompressible(500 * SectorSize) // with blocks that are read whole
+	m.Add(0, 400, 500, Version{1, 1}, Data, large, nil)
+	for s := range uint64(500) {
+		w.truth.set(Key{0, 400 + s}, Version{1, 1}, string(large[s*SectorSize:(s+1)*SectorSize]))
+	}
+	file, _ := written(t, w.cipher, 1, m.Iterate())
+	end := opened(t, w.cipher, 1, file, nil).dataEnd
+	points := []Version{{1, 1020}, {2, 1010}, {9, 0}}
+	for range 300 {
+		damaged := slices.Clone(file)
+		damaged[headerSize+w.rnd.Int64N(end-headerSize)] ^= 1 << w.rnd.IntN(8)
+		w.wrongBytes(opened(t, w.cipher, 1, damaged, nil), points)
+	}
+
+	data := incompressible(4 * cellBytes)
+	m = &Memory{}
+	m.Add(0, 4, 32, Version{1, 1}, Data, data, Sums(nil, 0, 4, data))
+	data[9*SectorSize] ^= 1 // in memory, after the agent summed it
+	_, info := written(t, w.cipher, 2, m.Iterate())
+	require.Equal(t, []Range{{Disk: 0, Sector: 8, Sectors: 8, Version: Version{1, 1}}}, info.Lost)
 }
