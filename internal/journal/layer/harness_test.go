@@ -95,8 +95,12 @@ func writtenSmall(t testing.TB, c Cipher, number uint64, it Iterator, limit int)
 		require.NoError(t, w.Add(t.Context(), s))
 	}
 	require.NoError(t, it.Close())
+	size := w.Size()
 	info, err := w.Finish()
 	require.NoError(t, err)
+	if info.Bytes > 1<<20 {
+		require.InEpsilon(t, info.Bytes, size, 0.1, "files are cut by this")
+	}
 	require.EqualValues(t, b.Len(), info.Bytes)
 	return b.Bytes(), info
 }
