@@ -129,7 +129,7 @@ func assemble(ctx context.Context, c Config) (_ *server, err error) {
 	s.servers.OnAdd(s.facilities.templates.Added)
 	s.servers.OnAdd(launchconfig.NewDRSServers(s.store).Added)
 	s.servers.OnAdd(launchconfig.NewMGNServers(s.store).Added)
-	return s, nil
+	return s, s.resumeNetworks(ctx)
 }
 
 // openState opens the records where this installation keeps them. Their changes leave events behind.

@@ -6,6 +6,7 @@ import (
 
 	"github.com/understudy-dr/understudy/api/drs"
 	"github.com/understudy-dr/understudy/internal/awsapi/wireform"
+	"github.com/understudy-dr/understudy/internal/control/extended"
 	"github.com/understudy-dr/understudy/internal/state"
 )
 
@@ -21,9 +22,6 @@ func (a *API) DescribeSourceServers(ctx context.Context, in *drs.DescribeSourceS
 	if err != nil {
 		return nil, err
 	}
-	if len(filter.StagingAccountIDs) > 0 && !slices.Contains(filter.StagingAccountIDs, sc.Account) {
-		return &drs.DescribeSourceServersOutput{}, nil // no server of ours is staged in another account
-	}
 	f := state.ServerFilter{IDs: filter.SourceServerIDs}
 	if filter.HardwareId != nil {
 		f.HardwareID = *filter.HardwareId
@@ -35,6 +33,9 @@ func (a *API) DescribeSourceServers(ctx context.Context, in *drs.DescribeSourceS
 	out := &drs.DescribeSourceServersOutput{}
 	if out.Items, err = a.views(ctx, servers); err != nil {
 		return nil, err
+	}
+	if staged := filter.StagingAccountIDs; len(staged) > 0 { // a page may hold fewer than were asked for
+		out.Items = slices.DeleteFunc(out.Items, func(v drs.SourceServer) bool { return !slices.Contains(staged, *v.StagingArea.StagingAccountID) })
 	}
 	out.NextToken, err = wireform.NextToken(query, next)
 	return out, err
@@ -83,15 +84,66 @@ func (a *API) act(ctx context.Context, do func(context.Context, state.Scope, str
 	return &views[0], nil
 }
 
-// views shows servers together with their replication.
+// views shows servers together with their replication and what else is known of them.
 func (a *API) views(ctx context.Context, servers []state.Server) ([]drs.SourceServer, error) {
 	infos, err := a.d.Replication.Describe(ctx, servers)
+	if err != nil {
+		return nil, err
+	}
+	near, err := a.surroundings(ctx, servers)
 	if err != nil {
 		return nil, err
 	}
 	items := make([]drs.SourceServer, len(servers))
 	for i := range servers {
 		items[i] = a.view(&servers[i], &infos[i])
+		near.complete(a, &servers[i], &items[i])
 	}
 	return items, nil
+}
+
+// surroundings are what other records say of servers, by server id.
+type surroundings struct {
+	links     map[string]extended.Link
+	networks  map[string]string
+	instances map[string]string
+}
+
+func (a *API) surroundings(ctx context.Context, servers []state.Server) (n surroundings, err error) {
+	if len(servers) == 0 {
+		return n, nil
+	}
+	if n.links, err = a.d.Extensions.Links(ctx, servers); err != nil {
+		return n, err
+	}
+	if n.networks, err = a.d.Networks.Of(ctx, servers[0].Scope, servers); err != nil {
+		return n, err
+	}
+	ids := make([]string, len(servers))
+	for i := range servers {
+		ids[i] = servers[i].ID
+	}
+	list, _, err := a.d.Recoveries.List(ctx, servers[0].Scope, state.RecoveryInstanceFilter{ServerIDs: ids}, state.Page{Limit: state.MaxLimit})
+	n.instances = make(map[string]string, len(list))
+	for _, v := range list {
+		n.instances[v.ServerID] = v.ID // the newest is the last
+	}
+	return n, err
+}
+
+func (n *surroundings) complete(a *API, s *state.Server, v *drs.SourceServer) {
+	v.SourceNetworkID = wireform.Text(n.networks[s.ID])
+	v.RecoveryInstanceId = wireform.Text(n.instances[s.ID])
+	l, ok := n.links[s.ID]
+	if !ok {
+		return
+	}
+	v.StagingArea = &drs.StagingArea{
+		Status:                 drs.ExtensionStatusExtended,
+		StagingAccountID:       new(l.StagingAccount),
+		StagingSourceServerArn: a.names(state.Scope{Account: l.StagingAccount, Service: state.DRS}).ARN(wireform.SourceServer, l.StagingServer),
+	}
+	if l.Broken != "" {
+		v.StagingArea.Status, v.StagingArea.ErrorMessage = drs.ExtensionStatusExtensionError, new(l.Broken)
+	}
 }

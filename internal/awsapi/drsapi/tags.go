@@ -11,6 +11,8 @@ import (
 func (a *API) tagger(ctx context.Context, arn string) (wireform.Tagged, error) {
 	return wireform.Tagger{Servers: a.d.Servers, Templates: a.d.Templates, Region: a.d.Region, Others: map[string]wireform.Finder{
 		wireform.LaunchConfigurationTemplate: wireform.Keeping(a.d.LaunchTemplates, func(t state.DRSLaunchTemplate) map[string]string { return t.Tags }),
+		wireform.RecoveryInstance:            wireform.Keeping(a.d.Recoveries, func(i state.RecoveryInstance) map[string]string { return i.Tags }),
+		wireform.SourceNetwork:               wireform.Keeping(a.d.Networks, func(n state.SourceNetwork) map[string]string { return n.Tags }),
 		wireform.Job:                         wireform.Keeping(a.d.Jobs, func(j state.Job) map[string]string { return j.Tags }),
 	}}.Find(scope(ctx), arn)
 }

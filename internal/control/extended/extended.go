@@ -205,3 +205,20 @@ func follow(ctx context.Context, r state.Reader, x state.Extension) (Link, error
 	}
 	return l, err
 }
+
+// Source is where a server's data is: its own scope and id, or those of the server that it extends. A tie that is
+// broken is fault.Conflict.
+func (e *Extensions) Source(ctx context.Context, r state.Reader, v state.Server) (state.Scope, string, error) {
+	x, err := r.Extension(ctx, v.ID)
+	if fault.Is(err, fault.NotFound) {
+		return v.Scope, v.ID, nil
+	}
+	if err != nil {
+		return state.Scope{}, "", err
+	}
+	l, err := follow(ctx, r, x)
+	if err == nil && l.Broken != "" {
+		err = fault.New(fault.Conflict, "extended servers", "cannot reach its staging server: %s", l.Broken)
+	}
+	return staging(x.StagingAccount), x.StagingServer, err
+}
