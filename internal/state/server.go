@@ -145,6 +145,10 @@ const (
 	PendingInstallation LifeCycleState = "PENDING_INSTALLATION"
 )
 
+// LifeCycleStates lists all of them but LifeCycleNone.
+var LifeCycleStates = []LifeCycleState{LifeCycleStopped, NotReady, ReadyForTest, Testing, ReadyForCutover, CuttingOver, Cutover,
+	LifeDisconnected, Discovered, PendingInstallation}
+
 // LifeCycle is where a server stands between being added and being launched. First byte and last seen
 // are measured and belong to Replication.
 type LifeCycle struct {

@@ -31,6 +31,9 @@ func (t *tx) Servers(ctx context.Context, s state.Scope, f state.ServerFilter, p
 }
 
 func serversQuery(s state.Scope, f state.ServerFilter, p state.Page) (string, []any, error) {
+	if byKind(f) {
+		return kindsQuery(s, f, p)
+	}
 	var w where
 	w.and("account = ? AND service = ? AND deleting = 0", s.Account, s.Service)
 	in(&w, "id", f.IDs)
