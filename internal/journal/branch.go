@@ -18,44 +18,55 @@ type parentRef struct {
 // CreateBranch makes a journal in dir that begins as this one was at p, and opens it. What is written to the branch stays in
 // the branch. The parent keeps p until DropBranch.
 func (j *Journal) CreateBranch(ctx context.Context, p Point, fsys vfs.FS, dir string, o Options) (*Journal, error) {
-	files := j.hold()
-	defer j.release(&files)
-	if err := j.checkPoint(ctx, &files, p); err != nil {
-		return nil, err
-	}
 	m, err := newMeta(j.meta.Disks)
 	if err != nil {
 		return nil, err
 	}
 	m.Parent = &parentRef{Journal: j.ID(), Point: p}
-	if err := j.changeBranches(ctx, func(c *catalogue) { c.Branches = append(c.Branches, branchRef{Journal: m.ID, Point: p}) }); err != nil {
-		return nil, err
+	var b *Journal
+	if err = j.addBranch(ctx, m.ID, p); err == nil {
+		b, err = create(ctx, fsys, dir, m, o)
 	}
-	b, err := create(ctx, fsys, dir, m, o)
-	if err != nil {
-		if gone := j.DropBranch(ctx, m.ID); gone != nil {
-			j.log.Warn("journal: a branch that was not made keeps its point", "dir", j.dir, "branch", m.ID, "err", gone)
-		}
-		return nil, err
+	if err == nil {
+		return b, nil
 	}
-	return b, nil
+	if made, bad := readMeta(fsys, dir); bad == nil && made.ID == m.ID {
+		return nil, err // it was made, and may be opened yet
+	}
+	if gone := j.DropBranch(ctx, m.ID); gone != nil {
+		j.log.Warn("journal: a branch that was not made keeps its point", "dir", j.dir, "branch", m.ID, "err", gone)
+	}
+	return nil, err
+}
+
+// addBranch looks at the point while nothing is merged: what was let go of before may be on its way out.
+func (j *Journal) addBranch(ctx context.Context, id string, p Point) error {
+	return j.changeBranches(ctx, func(c *catalogue) (bool, error) {
+		now := j.snapshot()
+		c.Branches = append(c.Branches, branchRef{Journal: id, Point: p})
+		return true, j.checkPoint(ctx, &now, p)
+	})
 }
 
 // DropBranch lets go of the point that a branch stood on. It is idempotent; the branch must have been removed.
 func (j *Journal) DropBranch(ctx context.Context, id string) error {
-	return j.changeBranches(ctx, func(c *catalogue) {
+	return j.changeBranches(ctx, func(c *catalogue) (bool, error) {
+		n := len(c.Branches)
 		c.Branches = slices.DeleteFunc(c.Branches, func(b branchRef) bool { return b.Journal == id })
+		return len(c.Branches) < n, nil
 	})
 }
 
-func (j *Journal) changeBranches(ctx context.Context, change func(*catalogue)) error {
+func (j *Journal) changeBranches(ctx context.Context, change func(*catalogue) (bool, error)) error {
 	j.upkeep.Lock()
 	defer j.upkeep.Unlock()
 	if err := j.isClosed(); err != nil {
 		return err
 	}
 	c := j.catalogue().clone()
-	change(c)
+	if changed, err := change(c); err != nil || !changed {
+		return err
+	}
 	return j.commit(ctx, c)
 }
 
@@ -82,24 +93,27 @@ func (j *Journal) BranchPoint() (Point, bool) {
 	return Point{Time: j.meta.Parent.Point.Time}, true
 }
 
-// openParent finds the parent, which must be open as long as the branch is.
-func (j *Journal) openParent() error {
+// openParent finds the parent each time: it may have been closed and opened since.
+func (j *Journal) openParent() (*Journal, error) {
 	ref := j.meta.Parent
-	if ref == nil {
-		return nil
-	}
 	if j.o.Parents == nil {
-		return fault.New(fault.Unsupported, "journal: open "+j.dir, "it is a branch of journal %s, which is not known here", ref.Journal)
+		return nil, fault.New(fault.Unsupported, "journal: open "+j.dir, "it is a branch of journal %s, which is not known here", ref.Journal)
 	}
 	parent, err := j.o.Parents(ref.Journal)
+	return parent, fault.Wrap("journal: open "+j.dir+": parent", err)
+}
+
+// viewParent is what the branch stands on.
+func (j *Journal) viewParent(ctx context.Context) (*View, error) {
+	parent, err := j.openParent()
 	if err != nil {
-		return fault.Wrap("journal: open "+j.dir+": parent", err)
+		return nil, err
 	}
-	j.parent = parent
-	return nil
+	v, err := parent.View(ctx, j.meta.Parent.Point)
+	return v, fault.Wrap("journal: parent", err)
 }
 
 // isBranchPoint tells whether a point is the one before a branch's own first epoch.
 func (j *Journal) isBranchPoint(p Point) bool {
-	return j.parent != nil && p.version() == layer.Version{}
+	return j.meta.Parent != nil && p.version() == layer.Version{}
 }

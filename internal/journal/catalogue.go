@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/klauspost/compress/s2"
@@ -243,11 +245,23 @@ func remoteCatalogue(generation uint64) string {
 	return fmt.Sprintf("%s%020d", remotePrefix, generation)
 }
 
+func catalogueNumber(name string) (generation uint64, err error) {
+	digits := strings.TrimPrefix(name, remotePrefix)
+	if generation, err = strconv.ParseUint(digits, 10, 64); err != nil || len(digits) != 20 {
+		return 0, fault.New(fault.Corruption, "journal: catalogue", "object %s has no number", name)
+	}
+	return generation, nil
+}
+
 // commit makes c, a changed clone of the current catalogue, the current one. The upkeep lock is held. flushed segments,
 // if any, leave the published list with it.
 func (j *Journal) commit(ctx context.Context, c *catalogue) error {
 	old := j.catalogue()
-	j.tried = max(j.tried, old.Generation) + 1
+	if err := j.notSuperseded(ctx, old.Generation); err != nil {
+		return err
+	}
+	settled := !j.unsettled
+	j.tried++
 	c.Generation = j.tried
 	j.mu.RLock()
 	c.Retained, c.Damage = j.pub.retained, mergeDamage(c.Damage, j.noted)
@@ -258,9 +272,10 @@ func (j *Journal) commit(ctx context.Context, c *catalogue) error {
 	c.pruneTimelines(&c.Retained)
 	j.unsettled = true
 	if err := j.writeCatalogue(c); err != nil {
+		j.unsettled = !settled || j.mayBeThere(c.Generation)
 		return err
 	}
-	j.unsettled = false
+	j.unsettled, j.fresh = false, nil
 	j.mu.Lock()
 	j.pub.cat = c
 	j.noted = j.noted[noted:]
@@ -280,6 +295,13 @@ func (j *Journal) commit(ctx context.Context, c *catalogue) error {
 	return nil
 }
 
+// mayBeThere tells whether any of a catalogue whose writing failed reached its name. On a full disk it did not, and then what was made for
+// it can be deleted at once.
+func (j *Journal) mayBeThere(generation uint64) bool {
+	newest, errs := j.readCatalogues()
+	return newest == nil || len(errs) > 0 || newest.Generation >= generation
+}
+
 func (j *Journal) catalogue() *catalogue {
 	j.mu.RLock()
 	defer j.mu.RUnlock()
@@ -297,15 +319,11 @@ func (j *Journal) publishRemote(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	list, err := j.blobs.List(ctx, remotePrefix)
+	list, err := j.remoteCatalogues(ctx, c.Generation)
 	if err != nil {
 		return err
 	}
 	name := remoteCatalogue(c.Generation)
-	if n := len(list); n > 0 && list[n-1].Name > name {
-		return fault.New(fault.Conflict, "journal: "+j.dir, "object storage has a newer catalogue, %s, than this disk, %s", list[n-1].Name, name).
-			WithHint("this directory is an old copy: move it away, and the journal is restored from object storage")
-	}
 	err = blob.Put(ctx, j.blobs, name, b)
 	if fault.Is(err, fault.Conflict) { // of an attempt whose answer was lost; what is there is as good
 		err = j.sameRemote(ctx, c)
@@ -322,6 +340,31 @@ func (j *Journal) publishRemote(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// remoteCatalogues lists those in object storage, none of which may be newer than a generation.
+func (j *Journal) remoteCatalogues(ctx context.Context, generation uint64) ([]blob.Info, error) {
+	list, err := j.blobs.List(ctx, remotePrefix)
+	if err != nil {
+		return nil, err
+	}
+	name := remoteCatalogue(generation)
+	if n := len(list); n > 0 && list[n-1].Name > name {
+		return nil, fault.New(fault.Conflict, "journal: "+j.dir, "object storage has a newer catalogue, %s, than this disk, %s", list[n-1].Name, name).
+			WithHint("this directory is an old copy: move it away, and the journal is restored from object storage")
+	}
+	return list, nil
+}
+
+// notSuperseded makes sure, once after opening and before anything is changed, that this directory is no old copy: on its
+// word everything would be deleted that came after.
+func (j *Journal) notSuperseded(ctx context.Context, generation uint64) error {
+	if j.newest || !j.o.Remote {
+		return nil
+	}
+	_, err := j.remoteCatalogues(ctx, generation)
+	j.newest = err == nil
+	return err
 }
 
 // sameRemote tells whether the catalogue of this generation that is in object storage says the same.

@@ -164,7 +164,7 @@ func (j *Journal) mergeIterator(ctx context.Context, c *catalogue, g []int, from
 	r := j.retention()
 	next := *c
 	next.Retained = r
-	return layer.Merge(inputs, next.keep(c.bottom(g, j.parent != nil))), nil
+	return layer.Merge(inputs, next.keep(c.bottom(g, j.meta.Parent != nil))), nil
 }
 
 // bottom tells whether zeroes that nothing lies below may be dropped. Something may still come to lie below them as long as a

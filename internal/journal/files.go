@@ -105,7 +105,7 @@ type garbage struct {
 	since   uint64
 }
 
-// hold keeps the files of the current catalogue from being deleted until release.
+// hold keeps the files of the current catalogue, and the segments that are not flushed, from being deleted until release.
 func (j *Journal) hold() published {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -148,6 +148,26 @@ func (j *Journal) discard(old, c *catalogue, flushed []*segment) {
 	for _, s := range flushed {
 		j.garbage = append(j.garbage, garbage{segment: s.number, since: c.Generation})
 	}
+}
+
+// begun notes a file that is about to be made: it is deleted if no catalogue comes to name it.
+func (j *Journal) begun(name string, number uint64) {
+	j.fresh = append(j.fresh, garbage{name: name, number: number})
+}
+
+// abandon gives up what a failed step made. As long as a catalogue that names it may be on disk it stays.
+func (j *Journal) abandon() {
+	since := uint64(0)
+	if j.unsettled {
+		since = j.tried + 1
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, g := range j.fresh {
+		g.since = since
+		j.garbage = append(j.garbage, g)
+	}
+	j.fresh = nil
 }
 
 // sweep deletes what nobody holds. It deletes nothing that a catalogue in object storage may still name.
@@ -196,7 +216,10 @@ func (j *Journal) erase(ctx context.Context, g garbage) error {
 		return err
 	}
 	j.idx.forget(g.segment)
-	return j.removeSegment(g.segment)
+	if kept, err := j.spare(g.segment); err != nil || !kept {
+		return errors.Join(err, j.removeSegment(g.segment))
+	}
+	return j.removeSegment(g.segment) // its index
 }
 
 // removeSegment takes the index first: a segment without one is scanned, an index without its segment is damage.

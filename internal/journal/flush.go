@@ -232,6 +232,7 @@ func (j *Journal) writeLayer(ctx context.Context, c *catalogue, it layer.Iterato
 	if ref.Info, err = w.Finish(); err != nil {
 		return nil, false, err
 	}
+	j.begun(ref.Name, number)
 	if err := out.Commit(ctx); err != nil {
 		return nil, false, err
 	}
@@ -316,6 +317,7 @@ func (j *Journal) writeTimeline(ctx context.Context, c *catalogue, ends []end, s
 		return err
 	}
 	name := fileName("timeline", number)
+	j.begun(name, number)
 	if err := blob.Put(ctx, j.blobs, name, b); err != nil {
 		return err
 	}

@@ -83,17 +83,18 @@ type Journal struct {
 	idx    *endCache
 	cache  *layer.Cache
 	layers layerSet
-	parent *Journal
 
 	reindexing sync.Mutex // writing a sidecar again
 
 	stop      context.Context // ends with the journal: of steps of Maintain, and of lookups, which are short
 	stopping  context.CancelFunc
 	upkeep    sync.Mutex
-	tried     uint64 // generation of the newest catalogue that may be on disk
-	unsettled bool   // it may be there half: it is written anew before anything is deleted
-	remoteAt  uint64 // generation of the catalogue that is in object storage
-	orphans   bool   // were swept
+	tried     uint64    // generation of the newest catalogue that may be on disk
+	unsettled bool      // it may be there half: it is written anew before anything is deleted
+	remoteAt  uint64    // generation of the catalogue that is in object storage
+	newest    bool      // there is no later one there
+	orphans   bool      // were swept
+	fresh     []garbage // files of the step under way, which no catalogue names yet
 	survey    survey
 
 	w       sync.Mutex
@@ -102,6 +103,7 @@ type Journal struct {
 	sealed  []byte    // scratch
 	before  fold      // before tail
 	began   time.Time // the tail
+	aged    bool      // the last segment ended by its age
 	undo    undo      // what heal goes back to
 	markF   vfs.File  // nil when it cannot be written; it is a hint
 	cut     bool      // the tail was truncated since its last sync
@@ -192,6 +194,9 @@ func (j *Journal) Close() error {
 		return nil
 	}
 	err := j.sync()
+	if err == nil && j.tail != nil {
+		err = j.cutTail()
+	}
 	j.closing = true
 	j.mu.Lock()
 	j.closed = true

@@ -39,6 +39,7 @@ func (j *Journal) Maintain(ctx context.Context, l Limits) (did bool, err error) 
 	}
 	for _, step := range []func(context.Context, *Limits) (bool, error){j.tidy, j.sealOld, j.flush, j.mergeStep, j.reclaim, j.saveRetention} {
 		if did, err = step(ctx, &l); did || err != nil {
+			j.abandon()
 			return did, stepError(ctx, err)
 		}
 	}
@@ -78,7 +79,8 @@ func (j *Journal) sealOld(_ context.Context, l *Limits) (bool, error) {
 	if l.SealAfter <= 0 || j.closing || j.failed != nil || j.tail == nil || j.tail.frames == 0 || time.Since(j.began) < l.SealAfter {
 		return false, nil
 	}
-	return true, j.seal()
+	j.aged = true
+	return true, errors.Join(j.seal(), j.dropSpares())
 }
 
 // Seal ends the unsealed segment, so that Maintain can turn it into layers.

@@ -47,20 +47,28 @@ func create(ctx context.Context, fsys vfs.FS, dir string, m meta, o Options) (*J
 
 // writeNew writes journal.json last: without it the directory is no journal.
 func writeNew(ctx context.Context, fsys vfs.FS, dir string, m meta, o Options) error {
-	names, err := fsys.List(dir)
-	if err != nil {
-		return vfs.Fault("journal: create "+dir, err)
-	}
-	for _, name := range names {
-		if name == metaName || strings.HasPrefix(name, segPrefix) {
-			return fault.New(fault.Conflict, "journal: create "+dir, "%s exists", name).
-				WithHint("remove the old journal first, or open it")
-		}
+	if err := vacant(fsys, dir); err != nil {
+		return fault.Wrap("journal: create "+dir, err)
 	}
 	if err := vfs.WriteAtomic(fsys, filepath.Join(dir, markName), mark{}.encode()); err != nil {
 		return vfs.Fault("journal: create "+dir, err)
 	}
 	return writeIdentity(ctx, fsys, dir, m, &catalogue{Next: 1, Remote: o.Remote}, o)
+}
+
+// vacant refuses a directory that holds a journal, or what is left of one.
+func vacant(fsys vfs.FS, dir string) error {
+	names, err := fsys.List(dir)
+	if err != nil {
+		return vfs.Fault("journal: list "+dir, err)
+	}
+	for _, name := range names {
+		if name == metaName || strings.HasPrefix(name, segPrefix) {
+			return fault.New(fault.Conflict, "journal: list "+dir, "%s exists", name).
+				WithHint("remove the old journal first, or open it")
+		}
+	}
+	return nil
 }
 
 // writeIdentity makes a key, stores a catalogue with it, and says last who the journal is.
@@ -76,11 +84,7 @@ func writeIdentity(ctx context.Context, fsys vfs.FS, dir string, m meta, c *cata
 		return err
 	}
 	if o.Remote {
-		w, err := readKey(fsys, dir)
-		if err == nil {
-			err = putIdentity(ctx, o.Blobs, m, w)
-		}
-		if err != nil {
+		if err := enrol(ctx, fsys, dir, m, o); err != nil {
 			return err
 		}
 	}
@@ -137,8 +141,10 @@ func (j *Journal) load(ctx context.Context) error {
 	if err := j.openBlobs(); err != nil {
 		return err
 	}
-	if err := j.openParent(); err != nil {
-		return err
+	if m.Parent != nil {
+		if _, err := j.openParent(); err != nil {
+			return err
+		}
 	}
 	j.frames = newFrameStore(&j.directory, j.o.CacheBytes)
 	j.idx = newEndCache()
@@ -176,26 +182,29 @@ func (j *Journal) openBlobs() error {
 func (j *Journal) loadCatalogue(ctx context.Context) error {
 	c, err := j.readCatalogue()
 	if err != nil {
-		return err
+		return missing(catName, err) // a journal has one from its beginning
 	}
 	if c.Remote != j.o.Remote {
-		return j.refuseMove(c)
+		if err := j.move(ctx, c); err != nil {
+			return err
+		}
 	}
 	j.pub.cat, j.pub.retained = c, c.Retained
 	j.before = c.Fold.fold()
 	j.pub.fold = j.before
-	if err := j.sweepOrphans(ctx); err == nil {
-		j.orphans = true
-	} else if !j.o.Remote {
+	// This catalogue may be there once only, not be durable, or not be in object storage yet: nothing is deleted on its word
+	// before it was written again.
+	j.tried, j.unsettled = c.Generation, true
+	if err := j.notSuperseded(ctx, c.Generation); fault.Is(err, fault.Conflict) {
 		return err
-	} else {
-		j.log.Warn("journal: unfinished files stay until object storage answers", "dir", j.dir, "err", err)
+	} else if err != nil {
+		j.log.Warn("journal: segments stay until object storage answers", "dir", j.dir, "err", err)
 	}
 	return nil
 }
 
-// refuseMove is for a journal whose files are elsewhere than is said now. One that has no files moves.
-func (j *Journal) refuseMove(c *catalogue) error {
+// move is for a journal whose files are elsewhere than is said now. One that has none moves.
+func (j *Journal) move(ctx context.Context, c *catalogue) error {
 	for range c.names {
 		where := map[bool]string{true: "object storage", false: "the local directory"}
 		return fault.New(fault.Conflict, "journal: open "+j.dir, "its layers are in %s, not in %s", where[c.Remote], where[j.o.Remote]).
@@ -203,13 +212,12 @@ func (j *Journal) refuseMove(c *catalogue) error {
 	}
 	c.Remote = j.o.Remote
 	c.Generation++
-	if err := j.writeCatalogue(c); err != nil {
-		return err
+	if c.Remote {
+		if err := enrol(ctx, j.fs, j.dir, j.meta, j.o); err != nil {
+			return err
+		}
 	}
-	j.pub.cat, j.pub.retained = c, c.Retained
-	j.before = c.Fold.fold()
-	j.pub.fold = j.before
-	return nil
+	return j.writeCatalogue(c)
 }
 
 func (j *Journal) loadSegments() error {
@@ -222,9 +230,7 @@ func (j *Journal) loadSegments() error {
 		return err
 	}
 	for _, n := range l.flushed {
-		if err := j.removeSegment(n); err != nil {
-			return err
-		}
+		j.garbage = append(j.garbage, garbage{segment: n, since: j.tried + 1})
 	}
 	if low.segment > l.last {
 		return fault.New(fault.Corruption, "journal: open "+j.dir, "%s is missing, %d bytes of it were durable", segName(low.segment), low.bytes)

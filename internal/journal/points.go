@@ -54,7 +54,8 @@ func (j *Journal) Latest() (Point, error) {
 // At is the state at instant t. NotFound: nothing is recoverable at t, the hint names the nearest instants that are.
 // Transient: t is not replicated yet.
 func (j *Journal) At(t time.Time) (Point, error) {
-	p := j.snapshot()
+	p := j.hold()
+	defer j.release(&p)
 	ns := t.UnixNano()
 	var before, after *epoch // nearest recoverable epochs around t
 	for e := range p.epochs {
@@ -115,7 +116,8 @@ func (r *retained) lastBefore(ns int64) *Point {
 
 // Before is the newest recoverable state at or before t.
 func (j *Journal) Before(t time.Time) (Point, error) {
-	p := j.snapshot()
+	p := j.hold()
+	defer j.release(&p)
 	ns := t.UnixNano()
 	var after *epoch
 	for e := range p.epochs {
@@ -146,7 +148,8 @@ func (j *Journal) pointAt(ctx context.Context, p *published, e *epoch, ns int64)
 // Check turns a position into a Point if it is recoverable: the end of a bio, or the first recoverable one of its
 // epoch. Where one epoch ended and the next began at the same position, the later is meant.
 func (j *Journal) Check(position uint64) (Point, error) {
-	p := j.snapshot()
+	p := j.hold()
+	defer j.release(&p)
 	for e := range p.epochs {
 		if position >= e.From && position <= e.to() {
 			return j.checkIn(j.stop, &p, e, position)

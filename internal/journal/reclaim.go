@@ -33,6 +33,10 @@ const (
 func (j *Journal) reclaim(ctx context.Context, l *Limits) (bool, error) {
 	c := j.catalogue()
 	s := &j.survey
+	if len(c.Runs) == 0 { // merged away meanwhile
+		s.running = false
+		return false, nil
+	}
 	if !s.running && !j.beginSurvey(c, l) {
 		return false, nil
 	}
@@ -76,7 +80,7 @@ func worthwhile(f figures, l *Limits) bool {
 
 func (j *Journal) beginSurvey(c *catalogue, l *Limits) bool {
 	s, r := &j.survey, j.retention()
-	if len(c.Runs) == 0 || (s.retained.same(&r) && !s.ended.IsZero()) {
+	if s.retained.same(&r) && !s.ended.IsZero() {
 		return false
 	}
 	if !l.Urgent && !s.ended.IsZero() && time.Since(s.ended) < surveyEvery {
@@ -108,7 +112,7 @@ func (j *Journal) surveyRange(ctx context.Context, c *catalogue, g []int, from, 
 	next := *c
 	next.Retained = j.retention()
 	out := int64(0)
-	it := counted{layer.Merge(inputs, next.keep(c.bottom(g, j.parent != nil))), &out}
+	it := counted{layer.Merge(inputs, next.keep(c.bottom(g, j.meta.Parent != nil))), &out}
 	for {
 		_, ok, err := it.Next(ctx)
 		if err != nil || !ok {

@@ -3,6 +3,7 @@ package journal
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"path/filepath"
 
@@ -53,20 +54,46 @@ func putIdentity(ctx context.Context, store blob.Store, m meta, key encryption.W
 	return nil
 }
 
+// enrol stores who a journal is in a store that holds no other. What the removal of an earlier one left there is deleted.
+func enrol(ctx context.Context, fsys vfs.FS, dir string, m meta, o Options) error {
+	w, err := readKey(fsys, dir)
+	if err != nil {
+		return err
+	}
+	op := "journal: create " + dir
+	switch _, there, err := readIdentity(ctx, o.Blobs); {
+	case fault.Is(err, fault.NotFound):
+		if err := Purge(ctx, o.Blobs); err != nil {
+			return err
+		}
+	case err != nil:
+		return fault.Wrap(op, err)
+	case there.ID != m.ID:
+		return fault.New(fault.Conflict, op, "object storage holds journal %s", there.ID).
+			WithHint("restore that journal, or purge it first")
+	}
+	return fault.Wrap(op, putIdentity(ctx, o.Blobs, m, w))
+}
+
 // Restore makes the directory of a journal again whose disk was lost, from what is in object storage (Options.Blobs). What
 // had not become a layer is gone; the agent notices when it is welcomed and sends again what differs. NotFound: there is no
 // journal in the store. Conflict: there is one in dir.
-func Restore(ctx context.Context, fsys vfs.FS, dir string, o Options) error {
+func Restore(ctx context.Context, fsys vfs.FS, dir string, o Options) (err error) {
 	op := "journal: restore " + dir
-	if _, err := fsys.Stat(filepath.Join(dir, metaName)); err == nil {
-		return fault.New(fault.Conflict, op, "there is a journal already")
-	}
 	id, m, err := readIdentity(ctx, o.Blobs)
 	if err != nil {
 		return fault.Wrap(op, err)
 	}
 	if err := fsys.MkdirAll(dir); err != nil {
 		return vfs.Fault(op, err)
+	}
+	lock, err := fsys.Lock(filepath.Join(dir, lockName))
+	if err != nil {
+		return vfs.Fault(op, err)
+	}
+	defer func() { err = errors.Join(err, lock.Close()) }()
+	if err := vacant(fsys, dir); err != nil {
+		return fault.Wrap(op, err)
 	}
 	if err := writeKey(fsys, dir, id.Key); err != nil {
 		return err
@@ -79,6 +106,7 @@ func Restore(ctx context.Context, fsys vfs.FS, dir string, o Options) error {
 	if err != nil {
 		return fault.Wrap(op, err)
 	}
+	c.skip()
 	if err := vfs.WriteAtomic(fsys, d.path(markName), mark{}.encode()); err != nil {
 		return vfs.Fault(op, err)
 	}
@@ -90,6 +118,18 @@ func Restore(ctx context.Context, fsys vfs.FS, dir string, o Options) error {
 		return err
 	}
 	return vfs.Fault(op, vfs.WriteAtomic(fsys, d.path(metaName), b))
+}
+
+// What was lost with the disk had numbers and positions, and somebody may remember them: a cache blocks by the number of their
+// layer, a recovery point its position. None is given again, or the memory would show other content.
+const (
+	skippedFiles     = 1 << 32
+	skippedPositions = 1 << 40
+)
+
+func (c *catalogue) skip() {
+	c.Next += skippedFiles
+	c.Fold.Highest += skippedPositions
 }
 
 func readIdentity(ctx context.Context, store blob.Store) (identity, meta, error) {
@@ -121,6 +161,10 @@ func newestRemote(ctx context.Context, d *directory, store blob.Store) (*catalog
 	if len(list) == 0 {
 		return &catalogue{Next: 1, Remote: true}, nil // nothing was flushed yet
 	}
+	newest, err := catalogueNumber(list[len(list)-1].Name)
+	if err != nil {
+		return nil, err
+	}
 	for i := len(list) - 1; i >= 0; i-- {
 		b, err := blob.Get(ctx, store, list[i].Name, maxCatalogue)
 		if err != nil {
@@ -128,6 +172,7 @@ func newestRemote(ctx context.Context, d *directory, store blob.Store) (*catalog
 		}
 		c, err := parseCatalogue(d, b)
 		if err == nil {
+			c.Generation = newest // even if that one is damaged: the next must come after it
 			return c, nil
 		}
 		if i == 0 || !fault.Is(err, fault.Corruption) {
@@ -158,6 +203,9 @@ func Purge(ctx context.Context, store blob.Store) error {
 func (j *Journal) Rewrap(ctx context.Context) (bool, error) {
 	j.upkeep.Lock()
 	defer j.upkeep.Unlock()
+	if err := j.isClosed(); err != nil {
+		return false, err
+	}
 	old, err := readKey(j.fs, j.dir)
 	if err != nil {
 		return false, err

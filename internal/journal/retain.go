@@ -29,6 +29,17 @@ func (r *retained) holds(v layer.Version) bool {
 	return v.Compare(r.From) >= 0 || slices.ContainsFunc(r.Points, func(p Point) bool { return p.version() == v })
 }
 
+// retainable tells whether a point is one of this journal's that was not let go of. One that the journal lost with its disk is not: the
+// state at its position is another now. Whether it ends a write is not looked up; whoever names it got it from Check.
+func (p *published) retainable(at Point) bool {
+	for e := range p.epochs {
+		if e.Number == at.Epoch && at.Position >= e.From && at.Position <= e.to() {
+			return true
+		}
+	}
+	return at.version().Compare(p.retained.From) < 0 && p.retained.holds(at.version())
+}
+
 // keep is what a merge must leave readable.
 func (c *catalogue) keep(bottom bool) layer.Keep {
 	k := layer.Keep{From: c.Retained.From, Bottom: bottom}
@@ -63,7 +74,7 @@ func (j *Journal) Retain(r Retention) error {
 	next := retained{From: from, FromTime: at}
 	var errs []error
 	for _, p := range r.Points {
-		if !old.holds(p.version()) {
+		if !j.pub.retainable(p) {
 			errs = append(errs, fault.New(fault.NotFound, "journal: retain", "position %d of epoch %d is not kept any more", p.Position, p.Epoch))
 		} else if p.version().Compare(from) < 0 {
 			next.Points = append(next.Points, p)

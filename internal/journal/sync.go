@@ -2,7 +2,6 @@ package journal
 
 import (
 	"errors"
-	"io/fs"
 	"slices"
 	"time"
 
@@ -99,6 +98,7 @@ func (j *Journal) place(f *wire.Frame) error {
 			return fault.New(fault.OutOfSpace, "journal: append", "too many segments wait to become layers").
 				WithHint("look for the reason in the log of the replication server; it goes on by itself")
 		}
+		j.aged = false
 		if err := j.seal(); err != nil {
 			return err
 		}
@@ -113,6 +113,9 @@ func (j *Journal) place(f *wire.Frame) error {
 func (j *Journal) seal() error {
 	if err := j.sync(); err != nil {
 		j.failed = err // even if it is healed: only Sync can say that frames from before this one are gone
+		return err
+	}
+	if err := j.cutTail(); err != nil {
 		return err
 	}
 	j.tail.sealing = true
@@ -148,29 +151,13 @@ func (d *directory) writeSidecar(s *segment, index []entry, sums []uint64) error
 // begin makes the next segment. Its header is durable before any frame is written.
 func (j *Journal) begin() error {
 	number := j.lastSegment() + 1
-	name := j.path(segName(number))
-	f, err := j.fs.Create(name)
-	if errors.Is(err, fs.ErrExist) { // an earlier attempt failed and could not be undone
-		if err = j.fs.Remove(name); err == nil {
-			f, err = j.fs.Create(name)
-		}
-	}
+	f, err := j.createSegment(number)
 	if err != nil {
-		return vfs.Fault("journal: begin "+segName(number), err)
-	}
-	_, err = f.WriteAt(encodeSegHeader(j.id, number, newSalt()), 0)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err == nil {
-		err = j.fs.SyncDir(j.dir)
-	}
-	if err != nil {
-		return vfs.Fault("journal: begin "+segName(number), errors.Join(err, f.Close(), j.fs.Remove(name)))
+		return err
 	}
 	s, err := j.asSegment(f, number)
 	if err != nil {
-		return errors.Join(err, f.Close(), j.fs.Remove(name))
+		return errors.Join(err, f.Close(), j.fs.Remove(j.path(segName(number))))
 	}
 	j.file, j.tail, j.began = s, newBuilder(s, j.before), time.Now()
 	j.publish()

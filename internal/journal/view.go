@@ -47,9 +47,9 @@ func (j *Journal) View(ctx context.Context, p Point) (_ *View, err error) {
 	if v.maps, err = j.mapUnflushed(ctx, &v.files, p); err != nil {
 		return nil, err
 	}
-	if j.parent != nil {
-		if v.parent, err = j.parent.View(ctx, j.meta.Parent.Point); err != nil {
-			return nil, fault.Wrap("journal: parent", err)
+	if j.meta.Parent != nil {
+		if v.parent, err = j.viewParent(ctx); err != nil {
+			return nil, err
 		}
 	}
 	return v, nil
