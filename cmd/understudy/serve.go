@@ -38,7 +38,7 @@ func (c *serveCmd) Run(ctx context.Context, log *slog.Logger) error {
 	return serve.Run(ctx, serve.Config{
 		DataDir: c.DataDir, StateURL: c.StateURL, Listen: c.Listen, DataListen: c.DataListen, Advertise: c.Advertise, Region: c.Region,
 		AccountID: c.AccountID, InsecureHTTP: c.InsecureHTTP, Quotas: c.Quota, Sizes: c.Sizes, Networks: c.Networks, Log: log,
-		MetricsListen: c.MetricsListen, Window: time.Duration(c.JournalWindow), Reserve: int64(c.SpaceReserve), SlowBelow: int64(c.SpaceSlow),
+		MetricsListen: c.MetricsListen, Window: max(time.Duration(c.JournalWindow), 1), Reserve: int64(c.SpaceReserve), SlowBelow: int64(c.SpaceSlow),
 		MaintenanceRate: int64(c.MaintenanceRate), ScrubPeriod: time.Duration(c.ScrubPeriod), FlushAfter: time.Duration(c.FlushAfter),
 		ObjectStore: c.ObjectStore, ObjectCache: int64(c.ObjectCache), ManagementAccount: c.ManagementAccount,
 	})

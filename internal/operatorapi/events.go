@@ -37,14 +37,6 @@ func account(r *http.Request) (string, error) {
 	return caller.AccountID, nil
 }
 
-// administrated is account for an administrator only.
-func administrated(r *http.Request) (string, error) {
-	if caller, ok := sigv4.CallerFrom(r.Context()); ok && !caller.Admin {
-		return "", fault.New(fault.Denied, "", "%s is no administrator of account %s", caller.ARN, caller.AccountID)
-	}
-	return account(r)
-}
-
 func (h *Handler) events(r *http.Request) (any, error) {
 	account, err := h.account(r)
 	if err != nil {

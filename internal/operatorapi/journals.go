@@ -189,11 +189,8 @@ func moment(t time.Time) *time.Time {
 	return &t
 }
 
-// Keys are the whole installation's, so they are for administrators.
-func (h *Handler) keys(r *http.Request) (any, error) {
-	if _, err := administrated(r); err != nil {
-		return nil, err
-	}
+// Keys are the whole installation's: only its own account gets here.
+func (h *Handler) keys(*http.Request) (any, error) {
 	all, err := h.Upkeep.Keys()
 	if err != nil {
 		return nil, err
@@ -206,16 +203,10 @@ func (h *Handler) keys(r *http.Request) (any, error) {
 }
 
 func (h *Handler) rotateKey(r *http.Request) (any, error) {
-	if _, err := administrated(r); err != nil {
-		return nil, err
-	}
 	done, err := h.Upkeep.RotateKey(r.Context())
 	return schema.Rotation(done), err
 }
 
 func (h *Handler) retireKey(r *http.Request) (any, error) {
-	if _, err := administrated(r); err != nil {
-		return nil, err
-	}
 	return struct{}{}, h.Upkeep.RetireKey(r.Context(), r.PathValue("key"))
 }
