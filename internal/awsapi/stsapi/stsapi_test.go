@@ -111,7 +111,6 @@ func TestAssumeRole(t *testing.T) {
 		Policy: new(`{"Statement":{"Effect":"Allow","Action":"drs:*","Resource":"*"}}`)})
 	require.NoError(t, err)
 	require.Equal(t, "arn:aws:sts::"+account+":assumed-role/drill/nightly", *full.AssumedRoleUser.Arn)
-	require.NotNil(t, full.PackedPolicySize)
 	narrow := w.client(credentials.NewStaticCredentialsProvider(*full.Credentials.AccessKeyId, *full.Credentials.SecretAccessKey, *full.Credentials.SessionToken))
 	_, err = narrow.AssumeRole(ctx, &sts.AssumeRoleInput{RoleArn: &arn, RoleSessionName: new("nightly")})
 	require.Equal(t, "AccessDenied", code(err), "the session's policy does not allow it")

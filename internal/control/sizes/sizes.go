@@ -7,6 +7,7 @@ import (
 	"cmp"
 	_ "embed" // the catalogue
 	"encoding/csv"
+	"errors"
 	"io"
 	"regexp"
 	"slices"
@@ -57,7 +58,7 @@ func (c *Catalogue) With(file io.Reader) (*Catalogue, error) {
 	r.Comment, r.FieldsPerRecord, r.TrimLeadingSpace = '#', -1, true
 	for {
 		fields, err := r.Read()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return out, nil
 		}
 		if err != nil {

@@ -19,7 +19,7 @@ func launchTemplate(n int) state.LaunchTemplate {
 }
 
 func launchVersion(t state.LaunchTemplate, n int64) state.LaunchTemplateVersion {
-	yes, size := true, int64(n)
+	yes, size := true, n
 	return state.LaunchTemplateVersion{TemplateID: t.ID, Number: n, CreatedAt: epoch, Data: state.LaunchTemplateData{InstanceType: fmt.Sprint("size-", n),
 		EBSOptimized: &yes, NetworkInterfaces: []state.TemplateNetworkInterface{{SubnetID: "subnet-1", Groups: []string{"sg-1"}}},
 		BlockDeviceMappings: []state.BlockDeviceMapping{{DeviceName: "/dev/sda", EBS: &state.EBSBlockDevice{VolumeSize: &size}}},
