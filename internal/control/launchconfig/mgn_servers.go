@@ -111,20 +111,32 @@ func getMGN(ctx context.Context, r state.Reader, s state.Scope, id string) (v st
 // Update changes the members that p names; it takes effect at the next launch, so it must not come between one.
 func (m *MGNServers) Update(ctx context.Context, s state.Scope, id string, p MGNPatch) (out MGNConfig, err error) {
 	err = m.store.Update(ctx, func(tx state.Tx) error {
-		var v state.Server
-		if v, out, err = getMGN(ctx, tx, s, id); err != nil {
-			return err
-		}
-		if v.Archived {
-			return control.Refuse("launch configuration", control.SourceServer, id, "is archived")
-		}
-		if err := jobs.Idle(ctx, tx, id); err != nil {
-			return err
-		}
-		if err := p.apply(&out.MGNLaunchConfig); err != nil {
-			return err
-		}
-		return tx.PutMGNLaunchConfig(ctx, id, out.MGNLaunchConfig)
+		out, err = m.Edit(ctx, tx, s, id, p)
+		return err
 	})
 	return out, fault.Wrap("launch configuration: update", err)
+}
+
+// In is Get within the caller's transaction.
+func (m *MGNServers) In(ctx context.Context, r state.Reader, s state.Scope, id string) (MGNConfig, error) {
+	_, out, err := getMGN(ctx, r, s, id)
+	return out, err
+}
+
+// Edit is Update within the caller's transaction.
+func (m *MGNServers) Edit(ctx context.Context, tx state.Tx, s state.Scope, id string, p MGNPatch) (MGNConfig, error) {
+	v, out, err := getMGN(ctx, tx, s, id)
+	if err != nil {
+		return out, err
+	}
+	if v.Archived {
+		return out, control.Refuse("launch configuration", control.SourceServer, id, "is archived")
+	}
+	if err := jobs.Idle(ctx, tx, id); err != nil {
+		return out, err
+	}
+	if err := p.apply(&out.MGNLaunchConfig); err != nil {
+		return out, err
+	}
+	return out, tx.PutMGNLaunchConfig(ctx, id, out.MGNLaunchConfig)
 }
