@@ -57,6 +57,23 @@ func TestTranslateFollowsTheModel(t *testing.T) {
 	}
 }
 
+// A full quota tells its code where AWS publishes one, and its value where the service has a member for it.
+func TestQuotaMembersOfBothServices(t *testing.T) {
+	full := control.Full("x", control.SourceServer, "s-1", 300, "replicating source servers")
+	cfg := &Config{Log: slog.New(slog.DiscardHandler)}
+	x := (&service{Service: drs.New(drs.Unavailable{}), cfg: cfg}).exception(t.Context(), operation(t, drs.Operations, "CreateExtendedSourceServer"), full)
+	d, ok := x.(*drs.ServiceQuotaExceededException)
+	require.True(t, ok, "%v", x)
+	require.Equal(t, drs.ServiceQuotaExceededException{Code: quota, Message: d.Message, QuotaCode: "L-C1D14A2B", ResourceId: "s-1", ResourceType: "SourceServer",
+		ServiceCode: "drs"}, *d)
+	x = (&service{Service: mgn.New(mgn.Unavailable{}), cfg: cfg}).exception(t.Context(), operation(t, mgn.Operations, "StartReplication"), full)
+	m, ok := x.(*mgn.ServiceQuotaExceededException)
+	require.True(t, ok, "%v", x)
+	require.Equal(t, int32(300), *m.QuotaValue)
+	require.Equal(t, "mgn", m.ServiceCode)
+	require.Equal(t, 402, m.HTTPStatus())
+}
+
 // Whatever the domain says, the answer is in the model if any fitting code is.
 func TestTranslatePrefersDeclaredCodes(t *testing.T) {
 	for _, op := range slices.Concat(drs.Operations, mgn.Operations) {

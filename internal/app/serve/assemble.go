@@ -124,6 +124,7 @@ func assemble(ctx context.Context, c Config) (_ *server, err error) {
 	if err := s.openFacilities(); err != nil {
 		return nil, err
 	}
+	s.servers.Recommend(func(p state.SourceProperties) string { return s.facilities.templates.Recommended(p).Name })
 	s.servers.OnAdd(s.facilities.limits.Added)
 	s.engine.OnBegin(s.facilities.limits.Room)
 	s.servers.OnAdd(s.facilities.templates.Added)

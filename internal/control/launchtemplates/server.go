@@ -67,7 +67,7 @@ const gib = 1 << 30
 
 // initial is the first version: the recommended size, the server's disks, one network card.
 func (t *Templates) initial(v state.Server, tags map[string]string) state.LaunchTemplateData {
-	d := state.LaunchTemplateData{InstanceType: t.Recommended(v).Name,
+	d := state.LaunchTemplateData{InstanceType: t.Recommended(v.Properties).Name,
 		NetworkInterfaces: []state.TemplateNetworkInterface{{DeviceIndex: new(int64(0)), DeleteOnTermination: new(true)}}}
 	for _, disk := range v.Replicated() {
 		size := int64((disk.Bytes + gib - 1) / gib)
@@ -85,12 +85,12 @@ func (t *Templates) initial(v state.Server, tags map[string]string) state.Launch
 }
 
 // Recommended is the smallest size that has what the source server has.
-func (t *Templates) Recommended(v state.Server) sizes.Size {
+func (t *Templates) Recommended(p state.SourceProperties) sizes.Size {
 	var cores int64
-	for _, c := range v.Properties.CPUs {
+	for _, c := range p.CPUs {
 		cores += c.Cores
 	}
-	s, _ := t.sizes.Recommend(cores, int64(v.Properties.RAMBytes>>20), sizes.X86)
+	s, _ := t.sizes.Recommend(cores, int64(p.RAMBytes>>20), sizes.X86)
 	return s
 }
 
@@ -119,7 +119,7 @@ func (t *Templates) Settings(ctx context.Context, v state.Server) (Settings, err
 		return Settings{}, fault.Wrap(op, err)
 	}
 	d := version.Data
-	s := Settings{Template: of.ID, Version: version.Number, Size: t.Recommended(v), Interfaces: d.NetworkInterfaces, Data: d,
+	s := Settings{Template: of.ID, Version: version.Number, Size: t.Recommended(v.Properties), Interfaces: d.NetworkInterfaces, Data: d,
 		Tags: map[string]map[string]string{}, Volumes: map[string]state.EBSBlockDevice{}}
 	if d.InstanceType != "" {
 		size, ok := t.sizes.Resolve(d.InstanceType)

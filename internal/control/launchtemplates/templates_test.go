@@ -55,7 +55,9 @@ func requireKind(t *testing.T, kind fault.Kind, err error) {
 func TestTemplateOfANewServer(t *testing.T) {
 	w := setup(t)
 	w.servers.OnAdd(w.Added)
+	w.servers.Recommend(func(p state.SourceProperties) string { return w.Recommended(p).Name })
 	v := w.register(t)
+	require.Equal(t, "m5.large", v.Properties.RecommendedType)
 	of, err := w.Ensure(t.Context(), v)
 	require.NoError(t, err)
 	require.Regexp(t, `^lt-[0-9a-f]{17}$`, of.ID)

@@ -51,6 +51,9 @@ func (v *Servers) Register(ctx context.Context, s state.Scope, r Registration) (
 	if err := r.check(s); err != nil {
 		return state.Server{}, fault.Wrap(op, err)
 	}
+	if v.recommend != nil {
+		r.Properties.RecommendedType = v.recommend(r.Properties)
+	}
 	now := time.Now().UTC()
 	err = v.store.Update(ctx, func(tx state.Tx) error {
 		if err := accounts.Check(ctx, tx, s); err != nil {

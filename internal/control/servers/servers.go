@@ -17,8 +17,9 @@ import (
 
 // Servers is control.Servers over a store.
 type Servers struct {
-	store state.Store
-	added []Added
+	store     state.Store
+	added     []Added
+	recommend func(state.SourceProperties) string // nil recommends nothing
 }
 
 // Added gives a new server what else belongs to it, in the transaction that adds it.
@@ -41,6 +42,9 @@ func (v *Servers) Join(ctx context.Context, tx state.Tx, added state.Server) err
 	}
 	return nil
 }
+
+// Recommend lets fn say which instance type a machine should be launched as. It is set before anything is served.
+func (v *Servers) Recommend(fn func(state.SourceProperties) string) { v.recommend = fn }
 
 // Get returns one server.
 func (v *Servers) Get(ctx context.Context, s state.Scope, id string) (out state.Server, err error) {
