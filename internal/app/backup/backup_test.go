@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/klauspost/compress/zstd"
 	"github.com/stretchr/testify/require"
 
 	"github.com/understudy-dr/understudy/internal/control"
@@ -159,6 +160,20 @@ func saved(t *testing.T) []byte {
 	return out.Bytes()
 }
 
+// unpacked is the archive in a backup; nil when it cannot be had.
+func unpacked(b []byte) []byte {
+	z, err := zstd.NewReader(bytes.NewReader(b))
+	if err != nil {
+		return nil
+	}
+	defer z.Close()
+	out, err := io.ReadAll(z)
+	if err != nil {
+		return nil
+	}
+	return out
+}
+
 func TestDamageIsFound(t *testing.T) {
 	whole := saved(t)
 	seed, err := strconv.ParseUint(os.Getenv("UNDERSTUDY_SEED"), 10, 64)
@@ -174,8 +189,11 @@ func TestDamageIsFound(t *testing.T) {
 	for name, cause := range damage {
 		for range 40 {
 			at := rng.IntN(len(whole))
-			parent := t.TempDir()
-			_, err := Restore(t.Context(), Config{DataDir: filepath.Join(parent, "data")}, "-", bytes.NewReader(cause(at)))
+			parent, bad := t.TempDir(), cause(at)
+			if bytes.Equal(unpacked(bad), unpacked(whole)) {
+				continue // compressed data has a few bits that mean nothing
+			}
+			_, err := Restore(t.Context(), Config{DataDir: filepath.Join(parent, "data")}, "-", bytes.NewReader(bad))
 			require.Error(t, err, "%s at %d of %d", name, at, len(whole))
 			require.NotEqual(t, fault.Unknown, fault.KindOf(err), "%v", err)
 			left, err := os.ReadDir(parent)
