@@ -106,7 +106,11 @@ func TestOperationsFollowTheTable(t *testing.T) {
 	for _, status := range state.NetworkStatuses {
 		for _, on := range []networks.Trigger{networks.OpStart, networks.OpStop, networks.OpDelete} {
 			id := w.create(t, len(status)<<8|len(on), nil)
-			_, err := w.Change(ctx, scope, id, func(_ state.Tx, v *state.SourceNetwork) error { v.Status = status; v.ObservedAt = time.Now(); return nil })
+			_, err := w.Change(ctx, scope, id, func(_ state.Tx, v *state.SourceNetwork) error {
+				v.Status = status
+				v.ObservedAt = time.Now()
+				return nil
+			})
 			require.NoError(t, err)
 			switch on {
 			case networks.OpStart:
@@ -180,7 +184,10 @@ func TestANetworkIsLookedAtAgain(t *testing.T) {
 	v := w.server(t, 1, "10.0.0.1")
 	require.Equal(t, state.NetworkError, w.shown(t, id).Status, "not looked at every time")
 	aged := func() {
-		_, err := w.Change(ctx, scope, id, func(_ state.Tx, v *state.SourceNetwork) error { v.ObservedAt = v.ObservedAt.Add(-time.Hour); return nil })
+		_, err := w.Change(ctx, scope, id, func(_ state.Tx, v *state.SourceNetwork) error {
+			v.ObservedAt = v.ObservedAt.Add(-time.Hour)
+			return nil
+		})
 		require.NoError(t, err)
 	}
 	aged()

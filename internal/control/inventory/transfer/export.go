@@ -65,7 +65,9 @@ func pages[T any](list func(state.Page) ([]T, string, error), each func(T) error
 
 func (e *exporter) all(ctx context.Context, r state.Reader) error {
 	active := new(false)
-	err := pages(func(p state.Page) ([]state.Wave, string, error) { return r.Waves(ctx, e.scope, state.WaveFilter{Archived: active}, p) },
+	err := pages(func(p state.Page) ([]state.Wave, string, error) {
+		return r.Waves(ctx, e.scope, state.WaveFilter{Archived: active}, p)
+	},
 		func(v state.Wave) error { e.waves[v.ID] = v; return nil })
 	if err != nil {
 		return err
@@ -77,7 +79,9 @@ func (e *exporter) all(ctx context.Context, r state.Reader) error {
 		return err
 	}
 	used := map[string]bool{} // waves and applications that have a row by one of their servers
-	err = pages(func(p state.Page) ([]state.Server, string, error) { return r.Servers(ctx, e.scope, state.ServerFilter{Archived: active}, p) },
+	err = pages(func(p state.Page) ([]state.Server, string, error) {
+		return r.Servers(ctx, e.scope, state.ServerFilter{Archived: active}, p)
+	},
 		func(v state.Server) error { return e.server(ctx, r, v, used) })
 	if err != nil {
 		return err

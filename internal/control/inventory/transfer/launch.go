@@ -186,7 +186,9 @@ func (l *launch) template(d *state.LaunchTemplateData) {
 func (l *launch) cards(list []state.TemplateNetworkInterface) []state.TemplateNetworkInterface {
 	for _, number := range slices.Sorted(maps.Keys(l.nics)) {
 		said := l.nics[number]
-		i := slices.IndexFunc(list, func(n state.TemplateNetworkInterface) bool { return n.DeviceIndex != nil && *n.DeviceIndex == int64(number) })
+		i := slices.IndexFunc(list, func(n state.TemplateNetworkInterface) bool {
+			return n.DeviceIndex != nil && *n.DeviceIndex == int64(number)
+		})
 		if i < 0 {
 			list = append(list, state.TemplateNetworkInterface{DeviceIndex: new(int64(number)), DeleteOnTermination: new(true)})
 			i = len(list) - 1
