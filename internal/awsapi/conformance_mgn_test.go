@@ -48,6 +48,12 @@ func mgnServerIn(in state.ReplicationState, life state.LifeCycleState) fixture {
 }
 
 var mgnFixtures = map[string]fixture{
+	"StartImport":                                 mgnBucket,
+	"StartExport":                                 mgnBucket,
+	"ListImports":                                 mgnTransfers,
+	"ListExports":                                 mgnTransfers,
+	"ListImportErrors":                            mgnTransfers,
+	"ListExportErrors":                            mgnTransfers,
 	"GetNetworkMigrationDefinition":               mgnNetwork,
 	"UpdateNetworkMigrationDefinition":            mgnNetwork,
 	"DeleteNetworkMigrationDefinition":            mgnNetwork,
@@ -138,11 +144,4 @@ var mgnRefused = map[string]string{
 	"UpdateNetworkMigrationMapperSegment":         onlyCloud,
 }
 
-var mgnAbsent = []string{
-	"ListExportErrors",
-	"ListExports",
-	"ListImportErrors",
-	"ListImports",
-	"StartExport",
-	"StartImport",
-}
+var mgnAbsent []string

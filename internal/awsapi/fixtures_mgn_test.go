@@ -131,3 +131,23 @@ func mgnJob(t *testing.T, i *installation) conformance.Known {
 	require.NoError(t, keep.Finish(ctx, sc, j.ID))
 	return conformance.Known{"JobID": j.ID, "ISO8601DatetimeString": "2026-11-22T10:00:00Z"}
 }
+
+func mgnBucket(*testing.T, *installation) conformance.Known {
+	return conformance.Known{"S3BucketName": "inventory", "S3Key": "a.csv", "ClientIdempotencyToken": "", "AccountID": account}
+}
+
+// mgnTransfers makes an import and an export, each with an error that tells everything.
+func mgnTransfers(t *testing.T, i *installation) conformance.Known {
+	known, now := mgnBucket(t, i), time.Now().UTC()
+	for kind, member := range map[state.TransferKind]string{state.Import: "ImportID", state.Export: "ExportID"} {
+		x := state.Transfer{ID: control.NewID(string(kind) + "-"), Scope: i.scope(state.MGN), Kind: kind, Bucket: "inventory", Key: "a.csv", BucketOwner: account,
+			Status: state.TransferFailed, CreatedAt: now, EndedAt: now, Tags: map[string]string{"k": "v"}}
+		known[member] = x.ID
+		require.NoError(t, i.store.Update(t.Context(), func(tx state.Tx) error {
+			require.NoError(t, tx.PutTransfer(t.Context(), x))
+			return tx.AddTransferErrors(t.Context(), x.ID, []state.TransferError{{At: now, Validation: true, Row: 2, RawError: "why", AccountID: account,
+				ServerID: "s-00000000000000000", ApplicationID: "app-00000000000000000", WaveID: "wave-00000000000000000"}})
+		}))
+	}
+	return known
+}

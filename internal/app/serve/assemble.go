@@ -20,6 +20,7 @@ import (
 	"github.com/understudy-dr/understudy/internal/control/accounts"
 	"github.com/understudy-dr/understudy/internal/control/audit"
 	"github.com/understudy-dr/understudy/internal/control/events"
+	"github.com/understudy-dr/understudy/internal/control/inventory/transfer"
 	"github.com/understudy-dr/understudy/internal/control/launchconfig"
 	"github.com/understudy-dr/understudy/internal/control/points"
 	"github.com/understudy-dr/understudy/internal/control/replication"
@@ -52,6 +53,7 @@ type server struct {
 	keys        *access.Keys
 	accounts    *accounts.Accounts
 	servers     *servers.Servers
+	transfers   *transfer.Transfers
 	templates   *templates.Templates
 	engine      *replication.Engine
 	points      *points.Points
@@ -130,6 +132,9 @@ func assemble(ctx context.Context, c Config) (_ *server, err error) {
 	s.servers.OnAdd(s.facilities.templates.Added)
 	s.servers.OnAdd(launchconfig.NewDRSServers(s.store).Added)
 	s.servers.OnAdd(launchconfig.NewMGNServers(s.store).Added)
+	if err := s.openTransfers(ctx); err != nil {
+		return nil, err
+	}
 	return s, s.resumeNetworks(ctx)
 }
 

@@ -25,6 +25,7 @@ func (s *server) mgn() mgnapi.Domain {
 		Jobs:            work,
 		Launches:        launches.NewMGN(s.store, work, s.engine, nil), // nothing launches yet
 		Networks:        networkmigration.New(s.store),
+		Transfers:       s.transfers, Imports: s.transfers.Imports, Exports: s.transfers.Exports,
 
 		ManagementAccount: s.cfg.ManagementAccount,
 	}

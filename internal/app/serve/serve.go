@@ -34,6 +34,7 @@ type Config struct {
 	Sizes        string           // file with sizes of one's own
 	Networks     string           // file with the launch hosts' networks
 
+	Buckets           string // where users' files are: a directory or s3://?...; empty: buckets in the data directory
 	ManagementAccount string // may act for the other accounts in MGN; empty: none may
 
 	MetricsListen   string        // where /metrics and /healthz are; "" for nowhere
@@ -144,6 +145,7 @@ func (s *server) run(ctx context.Context) error {
 		func(ctx context.Context) error { return s.engine.Run(ctx, s.points) },
 		s.retention.Run,
 		s.points.Run,
+		s.transfers.Run,
 		func(ctx context.Context) error { return s.serveHTTP(ctx, listener) },
 		func(ctx context.Context) error { return s.serveMetrics(ctx, scraped) },
 	)

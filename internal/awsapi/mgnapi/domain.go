@@ -8,6 +8,7 @@ import (
 	"github.com/understudy-dr/understudy/internal/control"
 	"github.com/understudy-dr/understudy/internal/control/inventory"
 	"github.com/understudy-dr/understudy/internal/control/inventory/networkmigration"
+	"github.com/understudy-dr/understudy/internal/control/inventory/transfer"
 	"github.com/understudy-dr/understudy/internal/control/launchconfig"
 	"github.com/understudy-dr/understudy/internal/state"
 )
@@ -29,6 +30,9 @@ type Domain struct {
 	Jobs            Jobs
 	Launches        Launches
 	Networks        Networks
+	Transfers       Transfers
+	Imports         wireform.Keeper[state.Transfer]
+	Exports         wireform.Keeper[state.Transfer]
 	// ManagementAccount may act for the other accounts of the installation; empty: none may.
 	ManagementAccount string
 	Region            string
@@ -134,4 +138,12 @@ type Networks interface {
 	Has(ctx context.Context, s state.Scope, id, execution string) error
 	Segment(ctx context.Context, s state.Scope, id, execution, segment string) error
 	Start(ctx context.Context, s state.Scope, id, execution, what string) error
+}
+
+// Transfers imports and exports the inventory.
+type Transfers interface {
+	StartImport(ctx context.Context, s state.Scope, r transfer.Request) (state.Transfer, error)
+	StartExport(ctx context.Context, s state.Scope, r transfer.Request) (state.Transfer, error)
+	List(ctx context.Context, s state.Scope, k state.TransferKind, ids []string, p state.Page) ([]state.Transfer, string, error)
+	Errors(ctx context.Context, s state.Scope, k state.TransferKind, id string, p state.Page) ([]state.TransferError, string, error)
 }

@@ -15,6 +15,8 @@ const (
 	connector                   = "connector"
 	vcenterClient               = "vcenter-client"
 	networkDefinition           = "network-migration-definition"
+	importTask                  = "import"
+	exportTask                  = "export"
 	launchConfigurationTemplate = "launch-configuration-template"
 )
 
@@ -24,6 +26,8 @@ func (a *API) tagger(ctx context.Context, arn string) (wireform.Tagged, error) {
 		wave:                        wireform.Keeping(a.d.Waves, func(v state.Wave) map[string]string { return v.Tags }),
 		connector:                   wireform.Keeping(a.d.Connectors, func(v state.Connector) map[string]string { return v.Tags }),
 		launchConfigurationTemplate: wireform.Keeping(a.d.LaunchTemplates, func(v state.MGNLaunchTemplate) map[string]string { return v.Tags }),
+		importTask:                  wireform.Keeping(a.d.Imports, func(v state.Transfer) map[string]string { return v.Tags }),
+		exportTask:                  wireform.Keeping(a.d.Exports, func(v state.Transfer) map[string]string { return v.Tags }),
 		wireform.Job:                wireform.Keeping(a.d.Jobs, func(v state.Job) map[string]string { return v.Tags }),
 		networkDefinition:           wireform.Keeping(a.d.Networks, func(v state.NetworkMigration) map[string]string { return v.Tags }),
 		vcenterClient:               wireform.Keeping(a.d.VcenterClients, func(v state.VcenterClient) map[string]string { return v.Tags }),

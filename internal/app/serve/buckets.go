@@ -1,0 +1,60 @@
+package serve
+
+import (
+	"context"
+	"net/url"
+	"path/filepath"
+	"strconv"
+
+	"github.com/understudy-dr/understudy/internal/buckets"
+	"github.com/understudy-dr/understudy/internal/control/inventory"
+	"github.com/understudy-dr/understudy/internal/control/inventory/transfer"
+	"github.com/understudy-dr/understudy/internal/control/launchconfig"
+	"github.com/understudy-dr/understudy/internal/fault"
+)
+
+// openTransfers makes what imports and exports the inventory. It does nothing before it runs.
+func (s *server) openTransfers(ctx context.Context) error {
+	files, err := s.openBuckets(ctx)
+	if err != nil {
+		return err
+	}
+	limits := s.facilities.limits
+	s.transfers = transfer.New(transfer.Config{Store: s.store, Buckets: files, Region: s.cfg.Region,
+		Applications: inventory.NewApplications(s.store, limits), Waves: inventory.NewWaves(s.store, limits), Servers: s.servers,
+		LaunchTemplates: s.facilities.templates, LaunchConfigs: launchconfig.NewMGNServers(s.store), Limits: limits, Log: s.cfg.Log})
+	return nil
+}
+
+// openBuckets finds where users' files are: a directory, or s3://?endpoint=URL&region=REGION&path-style=true.
+func (s *server) openBuckets(ctx context.Context) (transfer.Buckets, error) {
+	const op = "--buckets"
+	address := s.cfg.Buckets
+	if address == "" {
+		return buckets.NewDir(filepath.Join(s.cfg.DataDir, "buckets")), nil
+	}
+	u, err := url.Parse(address)
+	if err != nil || u.Scheme == "" {
+		return buckets.NewDir(address), nil
+	}
+	if u.Scheme != "s3" || u.Host != "" || u.Path != "" {
+		return nil, fault.New(fault.Invalid, op, "%q is neither a directory nor s3://?endpoint=URL", address)
+	}
+	c := buckets.S3Config{}
+	for name, values := range u.Query() {
+		value := values[len(values)-1]
+		switch name {
+		case "endpoint":
+			c.Endpoint = value
+		case "region":
+			c.Region = value
+		case "path-style":
+			if c.PathStyle, err = strconv.ParseBool(value); err != nil {
+				return nil, fault.New(fault.Invalid, op, "path-style=%q is neither true nor false", value)
+			}
+		default:
+			return nil, fault.New(fault.Invalid, op, "%q is not one of endpoint, region, path-style", name)
+		}
+	}
+	return buckets.NewS3(ctx, c)
+}
