@@ -134,6 +134,10 @@ func TestHeadersThatTheSDKLeavesOut(t *testing.T) {
 			strings.Join(signed, ";")+", Signature="+signature(r, c, exampleSecret, hash("")))
 	}
 	v := &Verifier{Keys: exampleKey{}, Now: func() time.Time { return exampleAt }}
+	r := arrived(t, "POST / HTTP/1.1\nHost:example.amazonaws.com\nX-Amz-Date:20150830T123600Z\nContent-Length: 0\n\n")
+	sign(r, "content-length", "host", "x-amz-date")
+	_, err := v.Verify(r)
+	require.NoError(t, err, "an empty body's length")
 	for _, change := range []string{"", "curl/9"} {
 		r := arrived(t, "GET / HTTP/1.1\nHost:example.amazonaws.com\nX-Amz-Date:20150830T123600Z\nUser-Agent:  curl/8   x\nContent-Length: 0\n\n")
 		sign(r, "content-length", "host", "user-agent", "x-amz-date")

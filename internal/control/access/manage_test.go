@@ -306,6 +306,10 @@ func TestSessionsEnd(t *testing.T) {
 	ended(id, "its role is gone")
 	role(t, k, account)
 	ended(id, "another role of the same name is another role")
+	id = assume()
+	require.NoError(t, k.store.Update(ctx, func(tx state.Tx) error { return tx.DeleteRole(ctx, account, "drill") }), "as if its sessions had been missed")
+	role(t, k, account)
+	ended(id, "also if the session was not taken away")
 
 	id = assume()
 	c.at = c.at.Add(2 * time.Hour)
