@@ -99,13 +99,11 @@ func (t *recording) PutReplication(ctx context.Context, v state.Replication) err
 	if err := t.Tx.PutReplication(ctx, v); err != nil || v.State == state.Initiating {
 		return err
 	}
-	now, tell, err := "STALLED", false, error(nil)
+	now, change := "NOT_STALLED", t.Forget
 	if v.State == state.Stalled {
-		tell, err = t.FirstTime(ctx, v.ServerID, toldStalled)
-	} else {
-		now = "NOT_STALLED"
-		tell, err = t.Forget(ctx, v.ServerID, toldStalled)
+		now, change = "STALLED", t.FirstTime
 	}
+	tell, err := change(ctx, v.ServerID, toldStalled)
 	if err != nil || !tell {
 		return err
 	}
