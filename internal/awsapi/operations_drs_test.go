@@ -1,7 +1,9 @@
 package awsapi_test
 
 import (
+	"errors"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	sdkdrs "github.com/aws/aws-sdk-go-v2/service/drs"
@@ -11,6 +13,7 @@ import (
 	"github.com/understudy-dr/understudy/internal/control"
 	"github.com/understudy-dr/understudy/internal/control/extended"
 	"github.com/understudy-dr/understudy/internal/control/failback"
+	"github.com/understudy-dr/understudy/internal/control/replication"
 	"github.com/understudy-dr/understudy/internal/state"
 )
 
@@ -175,4 +178,78 @@ func TestFailbackConfiguration(t *testing.T) {
 	require.NoError(t, err)
 	_, err = c.DeleteRecoveryInstance(ctx, &sdkdrs.DeleteRecoveryInstanceInput{RecoveryInstanceID: &id})
 	require.ErrorAs(t, err, new(*drstypes.ConflictException), "the model has no not-found error here")
+}
+
+// StartReplication answers with the server as it is from that moment on: initiating, nothing of it begun.
+func TestStartReplicationToTheLetter(t *testing.T) {
+	i, ctx := install(t), t.Context()
+	c := i.drs(i.admin)
+	id := i.add(t, i.scope(state.DRS), state.Stopped)
+	before := time.Now().UTC().Truncate(time.Microsecond)
+	out, err := c.StartReplication(ctx, &sdkdrs.StartReplicationInput{SourceServerID: &id})
+	require.NoError(t, err)
+	v := out.SourceServer
+	require.Equal(t, drstypes.DataReplicationStateInitiating, v.DataReplicationInfo.DataReplicationState)
+	require.Nil(t, v.DataReplicationInfo.DataReplicationError)
+	require.Nil(t, v.DataReplicationInfo.LagDuration, "not launchable yet")
+	require.Nil(t, v.DataReplicationInfo.EtaDateTime)
+	initiation := v.DataReplicationInfo.DataReplicationInitiation
+	require.Len(t, initiation.Steps, 11)
+	for n, s := range initiation.Steps {
+		require.Equal(t, string(state.StepNames[n]), string(s.Name))
+		require.Equal(t, drstypes.DataReplicationInitiationStepStatusNotStarted, s.Status)
+	}
+	started, err := time.Parse(time.RFC3339Nano, *initiation.StartDateTime)
+	require.NoError(t, err)
+	require.False(t, started.Before(before))
+	next, err := time.Parse(time.RFC3339Nano, *initiation.NextAttemptDateTime)
+	require.NoError(t, err)
+	require.Zero(t, next.Second()+next.Nanosecond(), "a whole minute")
+	require.GreaterOrEqual(t, next.Sub(started), 30*time.Minute)
+	require.Less(t, next.Sub(started), 31*time.Minute)
+	require.Len(t, v.DataReplicationInfo.ReplicatedDisks, 1)
+	require.Equal(t, drstypes.LastLaunchResultNotStarted, v.LastLaunchResult)
+	require.Equal(t, &drstypes.LifeCycleLastLaunch{Initiated: &drstypes.LifeCycleLastLaunchInitiated{}}, v.LifeCycle.LastLaunch)
+	require.Equal(t, drstypes.ExtensionStatusNotExtended, v.StagingArea.Status)
+	require.Equal(t, account, *v.StagingArea.StagingAccountID)
+	require.Equal(t, drstypes.ReplicationDirectionFailover, v.ReplicationDirection)
+
+	for _, in := range state.ReplicationStates {
+		if in == state.Stopped || in == state.Paused { // DRS has no PAUSED
+			continue
+		}
+		id := i.add(t, i.scope(state.DRS), in)
+		_, err = c.StartReplication(ctx, &sdkdrs.StartReplicationInput{SourceServerID: &id})
+		refused, ok := errors.AsType[*drstypes.ConflictException](err)
+		require.True(t, ok, "%s: %v", in, err)
+		require.Equal(t, id, *refused.ResourceId)
+		require.Contains(t, *refused.Message, string(in))
+	}
+	_, err = c.StartReplication(ctx, &sdkdrs.StartReplicationInput{SourceServerID: aws.String(unknownServer)})
+	require.ErrorAs(t, err, new(*drstypes.ResourceNotFoundException))
+}
+
+// RetryDataReplication waits for the agent's next handshake, so its answer still shows the stall.
+func TestRetryDataReplicationToTheLetter(t *testing.T) {
+	i, ctx := install(t), t.Context()
+	c := i.drs(i.admin)
+	for _, in := range state.ReplicationStates {
+		if in == state.Paused {
+			continue
+		}
+		id := i.add(t, i.scope(state.DRS), in)
+		//nolint:staticcheck // deprecated by its service, still in the API
+		v, err := c.RetryDataReplication(ctx, &sdkdrs.RetryDataReplicationInput{SourceServerID: &id})
+		if in != state.Stalled {
+			require.ErrorAs(t, err, new(*drstypes.ValidationException), "%s", in)
+			continue
+		}
+		require.NoError(t, err)
+		require.Equal(t, drstypes.DataReplicationStateStalled, v.DataReplicationInfo.DataReplicationState)
+		require.Equal(t, &drstypes.DataReplicationError{Error: drstypes.DataReplicationErrorStringAgentNotSeen, RawError: aws.String("silent")},
+			v.DataReplicationInfo.DataReplicationError)
+		told, err := i.engine.Handshake(ctx, i.scope(state.DRS), id, replication.Report{})
+		require.NoError(t, err)
+		require.Equal(t, state.IntentRun, told.Desired)
+	}
 }

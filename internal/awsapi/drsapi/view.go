@@ -11,14 +11,15 @@ import (
 func (a *API) view(s *state.Server, r *control.ReplicationInfo) drs.SourceServer {
 	arn := a.names(s.Scope).ARN(wireform.SourceServer, s.ID)
 	return drs.SourceServer{
-		AgentVersion:         wireform.Text(s.Agent.Version),
-		Arn:                  arn,
-		DataReplicationInfo:  replicationInfo(r),
-		LastLaunchResult:     launchResult(s.LifeCycle.LastLaunch.Status),
-		LifeCycle:            a.lifeCycle(s, r),
-		ReplicationDirection: drs.ReplicationDirectionFailover,
-		SourceProperties:     sourceProperties(&s.Properties),
-		SourceServerID:       new(s.ID),
+		AgentVersion:          wireform.Text(s.Agent.Version),
+		Arn:                   arn,
+		DataReplicationInfo:   replicationInfo(r),
+		LastLaunchResult:      launchResult(s.LifeCycle.LastLaunch.Status),
+		LifeCycle:             a.lifeCycle(s, r),
+		ReplicationDirection:  drs.ReplicationDirectionFailover,
+		SourceProperties:      sourceProperties(&s.Properties),
+		SourceCloudProperties: cloudProperties(&s.Properties),
+		SourceServerID:        new(s.ID),
 		StagingArea: &drs.StagingArea{
 			Status:                 drs.ExtensionStatusNotExtended,
 			StagingAccountID:       new(s.Scope.Account),
@@ -26,6 +27,14 @@ func (a *API) view(s *state.Server, r *control.ReplicationInfo) drs.SourceServer
 		},
 		Tags: s.Tags,
 	}
+}
+
+// cloudProperties are those of a machine that says it is an instance in AWS.
+func cloudProperties(p *state.SourceProperties) *drs.SourceCloudProperties {
+	if p.Hints.AWSInstanceID == "" {
+		return nil
+	}
+	return &drs.SourceCloudProperties{OriginRegion: wireform.Text(p.Region)}
 }
 
 func (a *API) lifeCycle(s *state.Server, r *control.ReplicationInfo) *drs.LifeCycle {

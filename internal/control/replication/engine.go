@@ -53,6 +53,8 @@ type actor struct {
 	// cutAt is since when the data connection is down; zero when it is up.
 	cutAt time.Time
 	rate  rate
+	// trouble is what keeps happening to it.
+	trouble trouble
 	// refused: it is stalled because data could not be taken in, and the replication server says when it can again.
 	refused bool
 	gone    bool // the server was deleted

@@ -130,6 +130,9 @@ func (a *actor) measure(s ReplicaStatus, now time.Time) {
 		a.cutAt = now
 	}
 	a.rate.sample(now, remaining(a.rec))
+	if a.rec.Intent == state.IntentRun {
+		a.trouble.note(s, a.rec, a.agent.ahead, now)
+	}
 }
 
 // current is a copy of the record to change. The caller holds a.mu.

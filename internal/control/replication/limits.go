@@ -45,6 +45,19 @@ const (
 	// goes on as soon as there is some.
 	snapshotRetry = time.Minute
 
+	// A network is UNSTABLE_NETWORK when data connections break unstableCuts times within unstableWindow, until one has
+	// held for unstableQuiet.
+	unstableCuts   = 5
+	unstableWindow = 10 * time.Minute
+	unstableQuiet  = 2 * time.Minute
+
+	// A server is NOT_CONVERGING when it is divergeLag behind and that has not got less for divergeAfter, or when its
+	// copy began anew divergeRestarts times within restartWindow and never was complete.
+	divergeLag      = 5 * time.Minute
+	divergeAfter    = 30 * time.Minute
+	divergeRestarts = 3
+	restartWindow   = time.Hour
+
 	// checkpointEvery is how often measured progress is stored when nothing else changes.
 	checkpointEvery = 5 * time.Minute
 

@@ -18,6 +18,10 @@ func (e *Engine) observe(ctx context.Context, a *actor, v view) (time.Duration, 
 		return e.pathLost(ctx, a, v)
 	case v.status.Err != nil:
 		return e.refused(ctx, a, v)
+	case v.unstable != "":
+		return e.stall(ctx, a, v, state.UnstableNetwork, v.unstable)
+	case v.diverging != "":
+		return e.stall(ctx, a, v, state.NotConverging, v.diverging)
 	case !v.cutAt.IsZero() && v.now.Sub(v.cutAt) >= ReconnectGrace:
 		return e.pathLost(ctx, a, v)
 	case !v.status.BaselineComplete:

@@ -153,7 +153,7 @@ func hide(rec state.Replication) change {
 // changed drops the work under way: it was begun for another intent. The caller holds a.mu.
 func (a *actor) changed() {
 	a.generation++
-	a.agent.retry = false
+	a.agent.retry, a.trouble = false, trouble{}
 	if a.interrupt != nil {
 		a.interrupt()
 	}

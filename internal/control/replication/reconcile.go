@@ -22,6 +22,9 @@ type view struct {
 	refused    bool
 	now        time.Time
 	lost       bool // the agent has not been seen for AgentLostAfter
+	// unstable and diverging say what keeps going wrong; calm is that the network has been well for a while.
+	unstable, diverging string
+	calm                bool
 }
 
 // pass does one step for one server and says when to look again. The queue makes the caller its only owner.
@@ -61,7 +64,8 @@ func (e *Engine) look(a *actor) (v view, gone bool) {
 	}
 	return view{
 		rec: a.current(), generation: a.generation, agent: a.agent, status: status, served: a.served, cutAt: a.cutAt, refused: a.refused, now: now,
-		lost: now.Sub(seen) >= AgentLostAfter,
+		lost: now.Sub(seen) >= AgentLostAfter, unstable: a.trouble.unstable(now), calm: a.trouble.calm(status, now),
+		diverging: a.trouble.diverging(status, a.rec, a.agent.ahead, now),
 	}, a.gone
 }
 
@@ -141,13 +145,23 @@ func (e *Engine) stalled(ctx context.Context, a *actor, v view) (time.Duration, 
 		code = v.rec.Error.Code
 	}
 	switch code {
+	case state.UnstableNetwork, state.NotConverging:
+		if !v.served || !v.status.Attached { // the path went too
+			return e.fire(ctx, a, v, AttemptDue)
+		}
+		well := v.status.Err == nil && v.calm
+		if code == state.NotConverging {
+			well = v.diverging == ""
+		}
+		if well && v.now.Sub(v.rec.ErrorAt) >= snapshotRetry {
+			return e.fire(ctx, a, v, Unstall)
+		}
 	case state.AgentNotSeen:
 		if !v.lost {
 			return e.fire(ctx, a, v, Unstall)
 		}
-	case state.SnapshotsFailure, state.UnstableNetwork:
-		well := v.refused && code == state.SnapshotsFailure
-		if v.status.Err == nil && (well || v.now.Sub(v.rec.ErrorAt) >= snapshotRetry) {
+	case state.SnapshotsFailure:
+		if v.status.Err == nil && (v.refused || v.now.Sub(v.rec.ErrorAt) >= snapshotRetry) {
 			return e.fire(ctx, a, v, Unstall)
 		}
 	default: // a step failed

@@ -43,6 +43,7 @@ type replica struct {
 	frozen                         time.Time // watermark while not connected
 	err                            error
 	silent                         bool // connected, but no data
+	epoch                          uint64
 }
 
 func newReplicationServer(disks map[string]bool) *replicationServer {
@@ -170,7 +171,7 @@ func (s *replicationServer) Status(id string) replication.ReplicaStatus {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	r, now := s.of(id), time.Now()
-	out := replication.ReplicaStatus{Attached: r.attached, Connected: r.connected, ConnectedAt: r.connectedAt, Err: r.err}
+	out := replication.ReplicaStatus{Attached: r.attached, Connected: r.connected, ConnectedAt: r.connectedAt, Err: r.err, Epoch: r.epoch}
 	if r.firstByte.IsZero() || !r.attached {
 		return out
 	}
@@ -206,7 +207,7 @@ func (s *replicationServer) connect(id string, silent bool) {
 	now := time.Now()
 	r.connected, r.connectedAt, r.silent = true, now, silent
 	if !silent && r.firstByte.IsZero() {
-		r.firstByte, r.copied = now, now.Add(s.copyTime)
+		r.firstByte, r.copied, r.epoch = now, now.Add(s.copyTime), 1
 	}
 }
 
