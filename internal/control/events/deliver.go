@@ -72,7 +72,7 @@ func (d *Dispatcher) deliver(ctx context.Context, h state.Webhook, l state.Lane)
 		return err
 	})
 	for _, e := range all {
-		if age := time.Since(e.At); l.Attempts > 0 && age > MaxAge {
+		if age := time.Since(e.At); l.Attempts > 0 && age > d.maxAge {
 			d.log.Error("an event was never delivered", "webhook", h.ID, "url", h.URL, "event", e.ID, "kind", e.DetailType, "server", e.Subject, "age", age)
 			o.after = e.Seq
 			continue

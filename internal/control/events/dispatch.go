@@ -28,11 +28,12 @@ type Dispatcher struct {
 	hooks  *Webhooks
 	client *http.Client
 	log    *slog.Logger
+	maxAge time.Duration // MaxAge, but in tests
 }
 
 // NewDispatcher returns a dispatcher that posts with client.
 func NewDispatcher(hooks *Webhooks, client *http.Client, log *slog.Logger) *Dispatcher {
-	return &Dispatcher{store: hooks.store, hooks: hooks, client: client, log: log}
+	return &Dispatcher{store: hooks.store, hooks: hooks, client: client, log: log, maxAge: MaxAge}
 }
 
 // Run delivers until ctx ends.

@@ -79,9 +79,13 @@ func hook(t *testing.T, w *Webhooks, host string) state.Webhook {
 
 // dispatch runs a dispatcher until stop is called.
 func dispatch(t *testing.T, w *Webhooks, client *http.Client) (stop func()) {
+	return start(t, NewDispatcher(w, client, quiet))
+}
+
+func start(t *testing.T, d *Dispatcher) (stop func()) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	go func() { done <- NewDispatcher(w, client, quiet).Run(ctx) }()
+	go func() { done <- d.Run(ctx) }()
 	return func() { cancel(); require.NoError(t, <-done) }
 }
 
@@ -109,7 +113,8 @@ func TestDeliveryIsInOrderAndAtLeastOnce(t *testing.T) {
 		r := open(t, servers...)
 		w := openWebhooks(t, r)
 		hook(t, w, "receiver")
-		far := &receiver{answer: func(string) int { return []int{204, 200, 500, 0, 404}[rng.IntN(5)] }}
+		whims := rand.New(rand.NewPCG(seed, 1)) // the receiver's own: deliveries run beside the test
+		far := &receiver{answer: func(string) int { return []int{204, 200, 500, 0, 404}[whims.IntN(5)] }}
 		client := &http.Client{Transport: far}
 		for range 12 {
 			stop := dispatch(t, w, client)
@@ -127,7 +132,7 @@ func TestDeliveryIsInOrderAndAtLeastOnce(t *testing.T) {
 		far.mu.Lock()
 		far.answer = nil
 		far.mu.Unlock()
-		defer dispatch(t, w, client)()
+		stop := dispatch(t, w, client)
 		all := recorded(t, r)
 		require.NotEmpty(t, all)
 		until(t, time.Hour, func() bool {
@@ -135,6 +140,7 @@ func TestDeliveryIsInOrderAndAtLeastOnce(t *testing.T) {
 			require.NoError(t, err)
 			return n == 0
 		})
+		stop()
 		requireInOrder(t, all, far.got)
 	})
 }
@@ -198,24 +204,28 @@ func TestRetryAfterIsHeeded(t *testing.T) {
 	})
 }
 
-// TestAnEventIsGivenUp: after a day the next one has its turn.
+// TestAnEventIsGivenUp: when it has become too old, the next one has its turn.
 func TestAnEventIsGivenUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := open(t, "d-1")
 		w := openWebhooks(t, r)
 		hook(t, w, "receiver")
+		const maxAge = 2 * time.Hour
 		begun := time.Now()
 		far := &receiver{answer: func(string) int {
-			if time.Since(begun) < MaxAge {
+			if time.Since(begun) < maxAge {
 				return 400
 			}
 			return 204
 		}}
 		replicate(t, r, "d-1", state.Stalled)
-		defer dispatch(t, w, &http.Client{Transport: far})()
-		<-time.After(MaxAge - time.Hour)
+		d := NewDispatcher(w, &http.Client{Transport: far}, quiet)
+		d.maxAge = maxAge
+		stop := start(t, d)
+		<-time.After(maxAge - time.Hour)
 		replicate(t, r, "d-1", state.Continuous)
 		until(t, 2*time.Hour, func() bool { return far.count() == 1 })
+		stop()
 		require.Equal(t, "NOT_STALLED", far.got[0].Data.Detail["state"])
 	})
 }
