@@ -9,6 +9,7 @@ import (
 
 	"github.com/understudy-dr/understudy/api/mgn"
 	"github.com/understudy-dr/understudy/api/rest"
+	"github.com/understudy-dr/understudy/internal/awsapi/wireform"
 	"github.com/understudy-dr/understudy/internal/control"
 	"github.com/understudy-dr/understudy/internal/control/audit"
 	"github.com/understudy-dr/understudy/internal/fault"
@@ -44,7 +45,9 @@ func (s *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	out, err := ep.Call(ctx, in)
 	if err != nil {
 		x := s.exception(r.Context(), ep.Operation, err)
-		s.guard(ep.Operation, x.ErrorCode())
+		if !errors.Is(err, wireform.ErrToken) {
+			s.guard(ep.Operation, x.ErrorCode())
+		}
 		e.fail(w, x)
 		return
 	}

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 
 	"github.com/understudy-dr/understudy/api/rest"
 	"github.com/understudy-dr/understudy/internal/fault"
@@ -16,6 +17,9 @@ type token struct {
 	List  []byte `json:"l"` // digest of the query
 }
 
+// ErrToken is in the chain of the refusal of a page token. Any list may refuse one, whatever errors its model has.
+var ErrToken = errors.New("nextToken is not one of this list")
+
 // Page reads maxResults and nextToken. query is everything else that decides which list it is (operation,
 // account, filters); a token of another list is refused.
 func Page(query any, maxResults *int32, nextToken *string) (state.Page, error) {
@@ -26,7 +30,7 @@ func Page(query any, maxResults *int32, nextToken *string) (state.Page, error) {
 	if nextToken == nil || *nextToken == "" {
 		return p, nil
 	}
-	refused := fault.New(fault.Invalid, "awsapi: read page token", "nextToken is not one of this list").
+	refused := fault.New(fault.Invalid, "awsapi: read page token", "%w", ErrToken).
 		WithHint("send the token of the last answer with the same filters, or none")
 	var t token
 	raw, err := base64.RawURLEncoding.DecodeString(*nextToken)
