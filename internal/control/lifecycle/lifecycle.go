@@ -36,6 +36,9 @@ var Triggers = []Trigger{Imported, Registered, Started, Stopped, Launchable, Dis
 
 var wishes = []Trigger{StartTest, StartCutover, FinalizeCutover, MarkReadyForTest, MarkReadyForCutover, MarkCutover}
 
+// Wish tells whether a trigger is somebody's wish.
+func Wish(on Trigger) bool { return slices.Contains(wishes, on) }
+
 // Row is one line of the table.
 type Row struct {
 	On   Trigger
@@ -73,7 +76,7 @@ func Apply(v *state.Server, on Trigger) error {
 			return nil
 		}
 	}
-	if slices.Contains(wishes, on) {
+	if Wish(on) {
 		return control.Refuse("lifecycle", control.SourceServer, v.ID, "%s is not possible in life cycle state %s", on, v.LifeCycle.State)
 	}
 	return nil
