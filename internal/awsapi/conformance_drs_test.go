@@ -10,6 +10,7 @@ import (
 
 	"github.com/understudy-dr/understudy/api/conformance"
 	"github.com/understudy-dr/understudy/internal/awsapi/drsapi"
+	"github.com/understudy-dr/understudy/internal/buckets"
 	"github.com/understudy-dr/understudy/internal/control"
 	"github.com/understudy-dr/understudy/internal/control/extended"
 	"github.com/understudy-dr/understudy/internal/control/failback"
@@ -42,9 +43,7 @@ func onlyDRS(store state.Store, d drsapi.Domain) drsapi.Domain {
 // shelf takes what is put into buckets.
 type shelf struct{}
 
-func (shelf) Put(_ context.Context, _, bucket, key string, _ []byte) (string, error) {
-	return "s3://" + bucket + "/" + key, nil
-}
+func (shelf) Put(context.Context, buckets.Object, []byte) error { return nil }
 
 // drsPITPolicy is the only shape of policy that DRS takes.
 func drsPITPolicy() []any {

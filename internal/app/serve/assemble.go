@@ -54,6 +54,7 @@ type server struct {
 	accounts    *accounts.Accounts
 	servers     *servers.Servers
 	transfers   *transfer.Transfers
+	files       transfer.Buckets // the users' own
 	templates   *templates.Templates
 	engine      *replication.Engine
 	points      *points.Points

@@ -19,6 +19,7 @@ func (s *server) openTransfers(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	s.files = files
 	limits := s.facilities.limits
 	s.transfers = transfer.New(transfer.Config{Store: s.store, Buckets: files, Region: s.cfg.Region,
 		Applications: inventory.NewApplications(s.store, limits), Waves: inventory.NewWaves(s.store, limits), Servers: s.servers,

@@ -2,22 +2,19 @@ package serve
 
 import (
 	"context"
-	"path/filepath"
 
 	"github.com/understudy-dr/understudy/internal/awsapi/drsapi"
-	"github.com/understudy-dr/understudy/internal/control/buckets"
 	"github.com/understudy-dr/understudy/internal/control/extended"
 	"github.com/understudy-dr/understudy/internal/control/failback"
 	"github.com/understudy-dr/understudy/internal/control/jobs"
 	"github.com/understudy-dr/understudy/internal/control/launchconfig"
 	"github.com/understudy-dr/understudy/internal/control/networks"
 	"github.com/understudy-dr/understudy/internal/control/recovery"
-	"github.com/understudy-dr/understudy/internal/vfs"
 )
 
-// sourceNetworks are the networks of source servers; their templates go to the buckets under the data directory.
+// sourceNetworks are the networks of source servers.
 func (s *server) sourceNetworks() *networks.Networks {
-	return networks.New(s.store, jobs.New(s.store, s.facilities.limits), buckets.New(vfs.OS, filepath.Join(s.cfg.DataDir, "buckets")))
+	return networks.New(s.store, jobs.New(s.store, s.facilities.limits), s.files)
 }
 
 // resumeNetworks carries on with what an earlier process left half done.

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/understudy-dr/understudy/internal/buckets"
 	"github.com/understudy-dr/understudy/internal/control"
 	"github.com/understudy-dr/understudy/internal/control/jobs"
 	"github.com/understudy-dr/understudy/internal/control/quotas"
@@ -21,8 +22,7 @@ const Kind = "SourceNetwork"
 
 // Buckets takes files for whoever reads buckets.
 type Buckets interface {
-	// Put stores content and returns the URL that clients are told.
-	Put(ctx context.Context, account, bucket, key string, content []byte) (url string, err error)
+	Put(ctx context.Context, o buckets.Object, content []byte) error
 }
 
 // Networks are the source networks in a store.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/understudy-dr/understudy/internal/buckets"
 	"github.com/understudy-dr/understudy/internal/control"
 	"github.com/understudy-dr/understudy/internal/control/accounts"
 	"github.com/understudy-dr/understudy/internal/control/jobs"
@@ -29,10 +30,9 @@ var (
 // shelf keeps what was put into buckets.
 type shelf map[string][]byte
 
-func (s shelf) Put(_ context.Context, account, bucket, key string, content []byte) (string, error) {
-	url := "s3://" + bucket + "/" + key
-	s[account+" "+url] = content
-	return url, nil
+func (s shelf) Put(_ context.Context, o buckets.Object, content []byte) error {
+	s[o.Account+" s3://"+o.Bucket+"/"+o.Key] = content
+	return nil
 }
 
 type world struct {

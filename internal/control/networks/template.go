@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/understudy-dr/understudy/internal/buckets"
 	"github.com/understudy-dr/understudy/internal/control"
 	"github.com/understudy-dr/understudy/internal/fault"
 	"github.com/understudy-dr/understudy/internal/state"
@@ -51,8 +52,11 @@ func (n *Networks) Export(ctx context.Context, s state.Scope, id string) (url st
 	if n.buckets == nil {
 		return "", fault.New(fault.Unsupported, op, "this installation has no buckets configured, so there is nowhere to write to")
 	}
-	url, err = n.buckets.Put(ctx, s.Account, bucket, "source-networks/"+id+".json", content)
-	return url, fault.Wrap(op, err)
+	o := buckets.Object{Account: s.Account, Bucket: bucket, Key: "source-networks/" + id + ".json"}
+	if err := n.buckets.Put(ctx, o, content); err != nil {
+		return "", fault.Wrap(op, err)
+	}
+	return "s3://" + o.Bucket + "/" + o.Key, nil
 }
 
 // exportBucket is the bucket of the account's launch configuration template.
