@@ -122,7 +122,20 @@ func (p *plane) enrol(t *testing.T, identity string) (string, agentpbconnect.Age
 	require.NoError(t, err)
 	got, err := p.client(t, nil, nil, true).Register(t.Context(), request(identity, csr))
 	require.NoError(t, err)
-	return got.GetSourceServerId(), p.client(t, got.GetCertificatePem(), key, false)
+	return got.GetSourceServerId(), present{p.client(t, got.GetCertificatePem(), key, false), identity}
+}
+
+// present is an agent that says which machine it runs on where the test does not.
+type present struct {
+	agentpbconnect.AgentServiceClient
+	identity string
+}
+
+func (p present) Handshake(ctx context.Context, r *agentpb.HandshakeRequest) (*agentpb.HandshakeResponse, error) {
+	if r.Presence == nil {
+		r.Presence = &agentpb.Presence{MachineIdentity: p.identity}
+	}
+	return p.AgentServiceClient.Handshake(ctx, r)
 }
 
 func request(identity string, csr []byte) *agentpb.RegisterRequest {
@@ -191,6 +204,35 @@ func TestHandshakeIdentity(t *testing.T) {
 	require.Equal(t, "/dev/vdb", got.GetDisks()[1].GetDeviceName())
 	require.EqualValues(t, 1, got.GetDisks()[1].GetIndex())
 	require.NotZero(t, got.GetAttemptId())
+}
+
+// A disk image that is booted elsewhere has the certificate of the machine it was taken of.
+func TestACopyIsRefusedAndChangesNothing(t *testing.T) {
+	p := setup(t)
+	id, c := p.enrol(t, "a")
+	ask := func(identity, boot string, facts *agentpb.SourceProperties) error {
+		_, err := c.Handshake(t.Context(), &agentpb.HandshakeRequest{SourceServerId: id, Properties: facts,
+			Presence: &agentpb.Presence{MachineIdentity: identity, BootId: boot, UptimeNs: int64(time.Hour)}})
+		return err
+	}
+	facts := func() state.SourceProperties {
+		v, err := servers.New(p.store).Get(t.Context(), scope, id)
+		require.NoError(t, err)
+		return v.Properties
+	}
+	require.NoError(t, ask("a", "boot 1", nil))
+	require.Equal(t, "web.example", facts().Hints.FQDN)
+	require.NoError(t, ask("a", "boot 1", &agentpb.SourceProperties{Fqdn: "renamed.example", Hostname: "renamed", VmwareUuid: "v", AwsInstanceId: "i"}))
+	want := state.Hints{Hostname: "renamed", FQDN: "renamed.example", VMWareUUID: "v", AWSInstanceID: "i"}
+	require.Equal(t, want, facts().Hints)
+	stranger := &agentpb.SourceProperties{Fqdn: "copy.example"}
+	requireKind(t, fault.Fenced, ask("b", "boot 2", stranger))
+	requireKind(t, fault.Fenced, ask("a", "boot 2", stranger))
+	err := ask("", "", stranger)
+	requireKind(t, fault.Fenced, err)
+	require.Contains(t, err.Error(), "systemd-machine-id-setup", "the hint must reach whoever made the copy")
+	require.Equal(t, want, facts().Hints)
+	require.NoError(t, ask("a", "boot 1", nil), "the machine itself goes on")
 }
 
 func TestHandshakeTellsWhatTheOperatorWants(t *testing.T) {

@@ -20,10 +20,10 @@ import (
 // maxMessage bounds what an agent may send; the largest registrations are some hundred kilobytes.
 const maxMessage = 1 << 20
 
-// Servers is what registration asks of the domain.
+// Servers is what registrations and handshakes ask of the domain.
 type Servers interface {
 	Register(ctx context.Context, s state.Scope, r servers.Registration) (state.Server, error)
-	Get(ctx context.Context, s state.Scope, id string) (state.Server, error)
+	Present(ctx context.Context, s state.Scope, id string, p servers.Presence, facts *state.SourceProperties) (state.Server, error)
 }
 
 // Replication is what handshakes ask of the domain.

@@ -22,6 +22,11 @@ func (s *service) Handshake(ctx context.Context, r *agentpb.HandshakeRequest) (*
 		return nil, s.answer(op, fault.New(fault.Denied, op, "the certificate is %s's, the request %q's", id.Server, r.GetSourceServerId()))
 	}
 	scope := state.Scope{Account: id.Account, Service: state.Service(id.Service)}
+	v, err := s.present(ctx, scope, id.Server, r) // before anything of the report counts: it may be a copy's
+	deleted := fault.Is(err, fault.NotFound)
+	if err != nil && !deleted {
+		return nil, s.answer(op, err)
+	}
 	command, err := s.Replication.Handshake(ctx, scope, id.Server, report(r))
 	if err != nil {
 		return nil, s.answer(op, err)
@@ -32,18 +37,22 @@ func (s *service) Handshake(ctx context.Context, r *agentpb.HandshakeRequest) (*
 		ReplicationAddress:   command.Address,
 		NextHandshakeSeconds: uint32(command.Next / time.Second),
 	}
-	v, err := s.Servers.Get(ctx, scope, id.Server)
-	switch {
-	case fault.Is(err, fault.NotFound): // deleted; the command says so
+	if deleted { // the command says so
 		return out, nil
-	case err != nil:
-		return nil, s.answer(op, err)
 	}
 	out.BandwidthMbps = v.Config.BandwidthMbps
 	for _, d := range v.Replicated() {
 		out.Disks = append(out.Disks, &agentpb.AssignedDisk{DeviceName: d.DeviceName, Index: d.Index})
 	}
 	return out, nil
+}
+
+func (s *service) present(ctx context.Context, scope state.Scope, id string, r *agentpb.HandshakeRequest) (state.Server, error) {
+	var facts *state.SourceProperties
+	if p := r.GetProperties(); p != nil {
+		facts = new(properties(p))
+	}
+	return s.Servers.Present(ctx, scope, id, presence(r.GetPresence()), facts)
 }
 
 var desired = map[state.Intent]agentpb.Desired{

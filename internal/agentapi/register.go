@@ -3,6 +3,7 @@ package agentapi
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/understudy-dr/understudy/internal/agentapi/agentpb"
 	"github.com/understudy-dr/understudy/internal/control/servers"
@@ -45,11 +46,15 @@ func (s *service) Register(ctx context.Context, r *agentpb.RegisterRequest) (*ag
 func registration(r *agentpb.RegisterRequest) servers.Registration {
 	out := servers.Registration{
 		Identity:       r.GetMachineIdentity(),
+		Presence:       presence(r.GetPresence()),
 		UserProvidedID: r.GetUserProvidedId(),
 		Agent:          state.Agent{Version: r.GetAgentVersion(), WireVersions: r.GetWireVersions(), Capture: r.GetCapture()},
-		Properties:     properties(r.GetProperties(), r.GetHostname()),
+		Properties:     properties(r.GetProperties()),
 		Tags:           r.GetTags(),
 		NoReplication:  r.GetNoReplication(),
+	}
+	if out.Properties.Hints.Hostname == "" {
+		out.Properties.Hints.Hostname = r.GetHostname()
 	}
 	for _, d := range r.GetDevices() {
 		out.Devices = append(out.Devices, servers.Device{Name: d.GetDeviceName(), Bytes: d.GetBytes(), Boot: d.GetBoot()})
@@ -57,12 +62,23 @@ func registration(r *agentpb.RegisterRequest) servers.Registration {
 	return out
 }
 
-func properties(p *agentpb.SourceProperties, hostname string) state.SourceProperties {
+// maxDiskIdentities bounds what is kept of a machine's disks.
+const maxDiskIdentities = 1000
+
+func presence(p *agentpb.Presence) servers.Presence {
+	disks := p.GetDiskIdentities()
+	return servers.Presence{
+		Identity: p.GetMachineIdentity(), Disks: disks[:min(len(disks), maxDiskIdentities)], Boot: p.GetBootId(),
+		Up: time.Duration(p.GetUptimeNs()),
+	}
+}
+
+func properties(p *agentpb.SourceProperties) state.SourceProperties {
 	out := state.SourceProperties{
 		OS:       p.GetOs(),
 		RAMBytes: p.GetRamBytes(),
 		Hints: state.Hints{
-			Hostname: hostname, FQDN: p.GetFqdn(), AWSInstanceID: p.GetAwsInstanceId(), VMWareUUID: p.GetVmwareUuid(),
+			Hostname: p.GetHostname(), FQDN: p.GetFqdn(), AWSInstanceID: p.GetAwsInstanceId(), VMWareUUID: p.GetVmwareUuid(),
 		},
 	}
 	for _, c := range p.GetCpus() {

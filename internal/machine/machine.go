@@ -1,90 +1,66 @@
-// Package machine reads the facts of the machine it runs on: what it is recognised by, and what the APIs show as source
-// properties. The agent's assembly imports it.
+// Package machine reads the facts of the machine it runs on: what it is recognised by, what tells it from a copy of
+// itself, and what the APIs show as source properties. The agent's assembly imports it.
 package machine
 
 import (
-	"bufio"
 	"bytes"
-	"crypto/sha256"
-	"encoding/hex"
+	"context"
 	"net"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
-
-	"github.com/understudy-dr/understudy/internal/fault"
+	"time"
 )
 
-// IDFileVariable names another file than /etc/machine-id, for machines that have none and for several agents on one.
-const IDFileVariable = "UNDERSTUDY_MACHINE_ID_FILE"
+// Machine is a machine as its file system shows it.
+type Machine struct{ root string }
 
-// Identity is what this machine is recognised by when its agent is installed again: a digest over machine-id(5) and the
-// SMBIOS system UUID, where there is one. The machine id itself is confidential and does not leave the machine.
-func Identity() (string, error) {
-	file := os.Getenv(IDFileVariable)
-	if file == "" {
-		file = "/etc/machine-id"
-	}
-	id, err := os.ReadFile(file)
-	if err != nil || len(bytes.TrimSpace(id)) == 0 {
-		return "", fault.New(fault.Unsupported, "machine identity", "%s is missing or empty: %v", file, err).
-			WithHint("run systemd-machine-id-setup")
-	}
-	h := sha256.New()
-	h.Write([]byte("understudy machine identity 1\n"))
-	h.Write(bytes.TrimSpace(id))
-	if uuid, err := os.ReadFile("/sys/class/dmi/id/product_uuid"); err == nil {
-		h.Write([]byte{'\n'})
-		h.Write(bytes.ToLower(bytes.TrimSpace(uuid)))
-	}
-	return hex.EncodeToString(h.Sum(nil)[:16]), nil
-}
+// Here is the machine that this process runs on.
+func Here() Machine { return At("/") }
 
-// Facts are what the APIs show as source properties.
+// At is a machine whose /etc, /proc and /sys are below root.
+func At(root string) Machine { return Machine{root} }
+
+// Facts are what the APIs show as source properties. No disks are among them: internal/blockdev knows those.
 type Facts struct {
-	Hostname string
-	FQDN     string
-	OS       string // content of /proc/version, as AWS's agent reports it
-	RAMBytes uint64
-	CPUs     []CPU // one per logical processor
-	NICs     []NIC
+	Hostname      string
+	FQDN          string
+	OS            string // content of /proc/version, as AWS's agent reports it
+	RAMBytes      uint64
+	CPUs          []CPU // one for each socket
+	NICs          []NIC
+	VMWareUUID    string // as vCenter shows it; empty elsewhere
+	AWSInstanceID string // empty elsewhere
 }
 
-// CPU is one logical processor.
+// CPU is the processors of one socket.
 type CPU struct {
-	Cores int64
+	Cores int64 // logical processors
 	Model string
 }
 
-// NIC is one network interface that is not a loopback.
-type NIC struct {
-	MAC     string
-	IPs     []string
-	Primary bool // has the default route
-}
-
-// Read collects the facts; what cannot be read is left empty.
-func Read() Facts {
-	f := Facts{}
+// Facts collects the facts; what cannot be read is left empty. It may ask the resolver for the machine's full name.
+func (m Machine) Facts(ctx context.Context) Facts {
+	f := Facts{OS: m.line("proc/version"), RAMBytes: m.memory(), CPUs: m.processors(), NICs: m.interfaces()}
 	f.Hostname, _ = os.Hostname() // empty is what the API shows then
-	f.FQDN = f.Hostname
-	if v, err := os.ReadFile("/proc/version"); err == nil {
-		f.OS = strings.TrimSpace(string(v))
-	}
-	f.RAMBytes = memory()
-	f.CPUs = processors()
-	f.NICs = interfaces()
+	f.FQDN = m.fullName(ctx, f.Hostname)
+	f.VMWareUUID, f.AWSInstanceID = m.vmwareUUID(), m.awsInstanceID()
 	return f
 }
 
-func memory() uint64 {
-	b, err := os.ReadFile("/proc/meminfo")
+// line is a file's content without the white space around it, "" when it cannot be read.
+func (m Machine) line(name string) string {
+	b, err := os.ReadFile(filepath.Join(m.root, name))
 	if err != nil {
-		return 0
+		return ""
 	}
-	for line := range strings.Lines(string(b)) {
-		fields := strings.Fields(line)
-		if len(fields) >= 2 && fields[0] == "MemTotal:" {
+	return string(bytes.Trim(b, " \t\r\n\x00"))
+}
+
+func (m Machine) memory() uint64 {
+	for line := range strings.Lines(m.line("proc/meminfo")) {
+		if fields := strings.Fields(line); len(fields) >= 2 && fields[0] == "MemTotal:" {
 			kib, err := strconv.ParseUint(fields[1], 10, 64)
 			if err != nil {
 				return 0
@@ -95,54 +71,55 @@ func memory() uint64 {
 	return 0
 }
 
-func processors() []CPU {
-	f, err := os.Open("/proc/cpuinfo")
-	if err != nil {
-		return nil
-	}
-	defer f.Close()
+// processors counts logical processors by socket, in the order of their first appearance. Processors that name no
+// socket share one.
+func (m Machine) processors() []CPU {
 	var out []CPU
-	for s := bufio.NewScanner(f); s.Scan(); {
-		if key, value, ok := strings.Cut(s.Text(), ":"); ok && strings.TrimSpace(key) == "model name" {
-			out = append(out, CPU{Cores: 1, Model: strings.TrimSpace(value)})
+	sockets := map[string]int{}
+	for block := range strings.SplitSeq(m.line("proc/cpuinfo"), "\n\n") {
+		values := map[string]string{}
+		for line := range strings.Lines(block) {
+			key, value, _ := strings.Cut(line, ":")
+			values[strings.TrimSpace(key)] = strings.TrimSpace(value)
 		}
-	}
-	return out
-}
-
-func interfaces() []NIC {
-	all, err := net.Interfaces()
-	if err != nil {
-		return nil
-	}
-	primary := defaultRoute()
-	var out []NIC
-	for _, i := range all {
-		addrs, err := i.Addrs()
-		if err != nil || i.Flags&net.FlagLoopback != 0 || len(i.HardwareAddr) == 0 {
+		if _, ok := values["processor"]; !ok {
 			continue
 		}
-		n := NIC{MAC: i.HardwareAddr.String(), Primary: i.Name == primary}
-		for _, a := range addrs {
-			if ip, ok := a.(*net.IPNet); ok && !ip.IP.IsLinkLocalUnicast() {
-				n.IPs = append(n.IPs, ip.IP.String())
-			}
+		i, ok := sockets[values["physical id"]]
+		if !ok {
+			i = len(out)
+			sockets[values["physical id"]] = i
+			out = append(out, CPU{Model: values["model name"]})
 		}
-		out = append(out, n)
+		out[i].Cores++
 	}
 	return out
 }
 
-// defaultRoute is the interface of the IPv4 default route.
-func defaultRoute() string {
-	b, err := os.ReadFile("/proc/net/route")
-	if err != nil {
-		return ""
+// resolverPatience is how long the resolver may take to tell the machine's full name.
+const resolverPatience = 2 * time.Second
+
+// fullName is what "hostname -f" says: the first name of the host's line in /etc/hosts, else the resolver's, else the
+// host name itself.
+func (m Machine) fullName(ctx context.Context, host string) string {
+	if host == "" || strings.Contains(host, ".") {
+		return host
 	}
-	for line := range strings.Lines(string(b)) {
-		if f := strings.Fields(line); len(f) > 2 && f[1] == "00000000" {
-			return f[0]
+	for line := range strings.Lines(m.line("etc/hosts")) {
+		line, _, _ = strings.Cut(line, "#")
+		if f := strings.Fields(line); len(f) > 1 {
+			for _, name := range f[1:] {
+				if strings.EqualFold(name, host) {
+					return f[1]
+				}
+			}
 		}
 	}
-	return ""
+	ctx, cancel := context.WithTimeout(ctx, resolverPatience)
+	defer cancel()
+	name, err := net.DefaultResolver.LookupCNAME(ctx, host)
+	if name = strings.TrimSuffix(name, "."); err != nil || !strings.HasPrefix(strings.ToLower(name), strings.ToLower(host)+".") {
+		return host
+	}
+	return name
 }

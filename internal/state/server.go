@@ -48,6 +48,7 @@ type Server struct {
 	// ReplicationType is AGENT_BASED or SNAPSHOT_SHIPPING.
 	ReplicationType string
 	Agent           Agent
+	Machine         Machine
 	Properties      SourceProperties
 	Disks           []Disk
 	Config          ReplicationConfig
@@ -66,6 +67,12 @@ type Agent struct {
 	Version      string
 	WireVersions []uint32
 	Capture      string // capture mode and why, as "ebpf" or "bitmap: lockdown=confidentiality"
+}
+
+// Machine is what tells the machine that an agent runs on from a copy of it.
+type Machine struct {
+	Disks []string // digests of what its hardware disks call themselves
+	Boot  string   // the start of its kernel that last reported
 }
 
 // Disk is a disk of a source server. Index is its number on the wire and in the journal: given once per

@@ -145,6 +145,7 @@ type RegisterRequest struct {
 	CsrPem          []byte                 `protobuf:"bytes,10,opt,name=csr_pem,json=csrPem,proto3" json:"csr_pem,omitempty"`
 	Tags            map[string]string      `protobuf:"bytes,11,rep,name=tags,proto3" json:"tags,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // taken when the server is new, ignored afterwards
 	NoReplication   bool                   `protobuf:"varint,12,opt,name=no_replication,json=noReplication,proto3" json:"no_replication,omitempty"`                                   // register as STOPPED
+	Presence        *Presence              `protobuf:"bytes,13,opt,name=presence,proto3" json:"presence,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -263,6 +264,82 @@ func (x *RegisterRequest) GetNoReplication() bool {
 	return false
 }
 
+func (x *RegisterRequest) GetPresence() *Presence {
+	if x != nil {
+		return x.Presence
+	}
+	return nil
+}
+
+// Presence tells a machine from a copy of itself.
+type Presence struct {
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	MachineIdentity string                 `protobuf:"bytes,1,opt,name=machine_identity,json=machineIdentity,proto3" json:"machine_identity,omitempty"` // as in RegisterRequest
+	DiskIdentities  []string               `protobuf:"bytes,2,rep,name=disk_identities,json=diskIdentities,proto3" json:"disk_identities,omitempty"`    // digests of what the hardware disks call themselves
+	BootId          string                 `protobuf:"bytes,3,opt,name=boot_id,json=bootId,proto3" json:"boot_id,omitempty"`                            // another one each time the kernel starts
+	UptimeNs        int64                  `protobuf:"varint,4,opt,name=uptime_ns,json=uptimeNs,proto3" json:"uptime_ns,omitempty"`                     // since the kernel started
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *Presence) Reset() {
+	*x = Presence{}
+	mi := &file_internal_agentapi_agent_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Presence) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Presence) ProtoMessage() {}
+
+func (x *Presence) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_agentapi_agent_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Presence.ProtoReflect.Descriptor instead.
+func (*Presence) Descriptor() ([]byte, []int) {
+	return file_internal_agentapi_agent_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Presence) GetMachineIdentity() string {
+	if x != nil {
+		return x.MachineIdentity
+	}
+	return ""
+}
+
+func (x *Presence) GetDiskIdentities() []string {
+	if x != nil {
+		return x.DiskIdentities
+	}
+	return nil
+}
+
+func (x *Presence) GetBootId() string {
+	if x != nil {
+		return x.BootId
+	}
+	return ""
+}
+
+func (x *Presence) GetUptimeNs() int64 {
+	if x != nil {
+		return x.UptimeNs
+	}
+	return 0
+}
+
 type SourceProperties struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Os            string                 `protobuf:"bytes,1,opt,name=os,proto3" json:"os,omitempty"`
@@ -273,13 +350,14 @@ type SourceProperties struct {
 	Fqdn          string                 `protobuf:"bytes,6,opt,name=fqdn,proto3" json:"fqdn,omitempty"`
 	AwsInstanceId string                 `protobuf:"bytes,7,opt,name=aws_instance_id,json=awsInstanceId,proto3" json:"aws_instance_id,omitempty"`
 	VmwareUuid    string                 `protobuf:"bytes,8,opt,name=vmware_uuid,json=vmwareUuid,proto3" json:"vmware_uuid,omitempty"`
+	Hostname      string                 `protobuf:"bytes,9,opt,name=hostname,proto3" json:"hostname,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SourceProperties) Reset() {
 	*x = SourceProperties{}
-	mi := &file_internal_agentapi_agent_proto_msgTypes[1]
+	mi := &file_internal_agentapi_agent_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -291,7 +369,7 @@ func (x *SourceProperties) String() string {
 func (*SourceProperties) ProtoMessage() {}
 
 func (x *SourceProperties) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_agentapi_agent_proto_msgTypes[1]
+	mi := &file_internal_agentapi_agent_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -304,7 +382,7 @@ func (x *SourceProperties) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SourceProperties.ProtoReflect.Descriptor instead.
 func (*SourceProperties) Descriptor() ([]byte, []int) {
-	return file_internal_agentapi_agent_proto_rawDescGZIP(), []int{1}
+	return file_internal_agentapi_agent_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *SourceProperties) GetOs() string {
@@ -363,6 +441,13 @@ func (x *SourceProperties) GetVmwareUuid() string {
 	return ""
 }
 
+func (x *SourceProperties) GetHostname() string {
+	if x != nil {
+		return x.Hostname
+	}
+	return ""
+}
+
 type Cpu struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Cores         int64                  `protobuf:"varint,1,opt,name=cores,proto3" json:"cores,omitempty"`
@@ -373,7 +458,7 @@ type Cpu struct {
 
 func (x *Cpu) Reset() {
 	*x = Cpu{}
-	mi := &file_internal_agentapi_agent_proto_msgTypes[2]
+	mi := &file_internal_agentapi_agent_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -385,7 +470,7 @@ func (x *Cpu) String() string {
 func (*Cpu) ProtoMessage() {}
 
 func (x *Cpu) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_agentapi_agent_proto_msgTypes[2]
+	mi := &file_internal_agentapi_agent_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -398,7 +483,7 @@ func (x *Cpu) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Cpu.ProtoReflect.Descriptor instead.
 func (*Cpu) Descriptor() ([]byte, []int) {
-	return file_internal_agentapi_agent_proto_rawDescGZIP(), []int{2}
+	return file_internal_agentapi_agent_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Cpu) GetCores() int64 {
@@ -426,7 +511,7 @@ type Nic struct {
 
 func (x *Nic) Reset() {
 	*x = Nic{}
-	mi := &file_internal_agentapi_agent_proto_msgTypes[3]
+	mi := &file_internal_agentapi_agent_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -438,7 +523,7 @@ func (x *Nic) String() string {
 func (*Nic) ProtoMessage() {}
 
 func (x *Nic) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_agentapi_agent_proto_msgTypes[3]
+	mi := &file_internal_agentapi_agent_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -451,7 +536,7 @@ func (x *Nic) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Nic.ProtoReflect.Descriptor instead.
 func (*Nic) Descriptor() ([]byte, []int) {
-	return file_internal_agentapi_agent_proto_rawDescGZIP(), []int{3}
+	return file_internal_agentapi_agent_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Nic) GetMac() string {
@@ -486,7 +571,7 @@ type Device struct {
 
 func (x *Device) Reset() {
 	*x = Device{}
-	mi := &file_internal_agentapi_agent_proto_msgTypes[4]
+	mi := &file_internal_agentapi_agent_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -498,7 +583,7 @@ func (x *Device) String() string {
 func (*Device) ProtoMessage() {}
 
 func (x *Device) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_agentapi_agent_proto_msgTypes[4]
+	mi := &file_internal_agentapi_agent_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -511,7 +596,7 @@ func (x *Device) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Device.ProtoReflect.Descriptor instead.
 func (*Device) Descriptor() ([]byte, []int) {
-	return file_internal_agentapi_agent_proto_rawDescGZIP(), []int{4}
+	return file_internal_agentapi_agent_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Device) GetDeviceName() string {
@@ -547,7 +632,7 @@ type RegisterResponse struct {
 
 func (x *RegisterResponse) Reset() {
 	*x = RegisterResponse{}
-	mi := &file_internal_agentapi_agent_proto_msgTypes[5]
+	mi := &file_internal_agentapi_agent_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -559,7 +644,7 @@ func (x *RegisterResponse) String() string {
 func (*RegisterResponse) ProtoMessage() {}
 
 func (x *RegisterResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_agentapi_agent_proto_msgTypes[5]
+	mi := &file_internal_agentapi_agent_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -572,7 +657,7 @@ func (x *RegisterResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegisterResponse.ProtoReflect.Descriptor instead.
 func (*RegisterResponse) Descriptor() ([]byte, []int) {
-	return file_internal_agentapi_agent_proto_rawDescGZIP(), []int{5}
+	return file_internal_agentapi_agent_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *RegisterResponse) GetSourceServerId() string {
@@ -609,13 +694,15 @@ type HandshakeRequest struct {
 	Progress       *Progress              `protobuf:"bytes,2,opt,name=progress,proto3" json:"progress,omitempty"`
 	AttemptId      uint64                 `protobuf:"varint,3,opt,name=attempt_id,json=attemptId,proto3" json:"attempt_id,omitempty"`         // the attempt the agent was last told of: it has that attempt's address
 	AgentTimeNs    int64                  `protobuf:"varint,4,opt,name=agent_time_ns,json=agentTimeNs,proto3" json:"agent_time_ns,omitempty"` // Unix time of the agent's clock as it sends this
+	Presence       *Presence              `protobuf:"bytes,5,opt,name=presence,proto3" json:"presence,omitempty"`
+	Properties     *SourceProperties      `protobuf:"bytes,6,opt,name=properties,proto3" json:"properties,omitempty"` // when they are not those that the service was last told
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
 
 func (x *HandshakeRequest) Reset() {
 	*x = HandshakeRequest{}
-	mi := &file_internal_agentapi_agent_proto_msgTypes[6]
+	mi := &file_internal_agentapi_agent_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -627,7 +714,7 @@ func (x *HandshakeRequest) String() string {
 func (*HandshakeRequest) ProtoMessage() {}
 
 func (x *HandshakeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_agentapi_agent_proto_msgTypes[6]
+	mi := &file_internal_agentapi_agent_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -640,7 +727,7 @@ func (x *HandshakeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HandshakeRequest.ProtoReflect.Descriptor instead.
 func (*HandshakeRequest) Descriptor() ([]byte, []int) {
-	return file_internal_agentapi_agent_proto_rawDescGZIP(), []int{6}
+	return file_internal_agentapi_agent_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *HandshakeRequest) GetSourceServerId() string {
@@ -671,6 +758,20 @@ func (x *HandshakeRequest) GetAgentTimeNs() int64 {
 	return 0
 }
 
+func (x *HandshakeRequest) GetPresence() *Presence {
+	if x != nil {
+		return x.Presence
+	}
+	return nil
+}
+
+func (x *HandshakeRequest) GetProperties() *SourceProperties {
+	if x != nil {
+		return x.Properties
+	}
+	return nil
+}
+
 type Progress struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
 	Phase          Phase                  `protobuf:"varint,1,opt,name=phase,proto3,enum=understudy.agent.v1.Phase" json:"phase,omitempty"`
@@ -687,7 +788,7 @@ type Progress struct {
 
 func (x *Progress) Reset() {
 	*x = Progress{}
-	mi := &file_internal_agentapi_agent_proto_msgTypes[7]
+	mi := &file_internal_agentapi_agent_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -699,7 +800,7 @@ func (x *Progress) String() string {
 func (*Progress) ProtoMessage() {}
 
 func (x *Progress) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_agentapi_agent_proto_msgTypes[7]
+	mi := &file_internal_agentapi_agent_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -712,7 +813,7 @@ func (x *Progress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Progress.ProtoReflect.Descriptor instead.
 func (*Progress) Descriptor() ([]byte, []int) {
-	return file_internal_agentapi_agent_proto_rawDescGZIP(), []int{7}
+	return file_internal_agentapi_agent_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Progress) GetPhase() Phase {
@@ -784,7 +885,7 @@ type DiskProgress struct {
 
 func (x *DiskProgress) Reset() {
 	*x = DiskProgress{}
-	mi := &file_internal_agentapi_agent_proto_msgTypes[8]
+	mi := &file_internal_agentapi_agent_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -796,7 +897,7 @@ func (x *DiskProgress) String() string {
 func (*DiskProgress) ProtoMessage() {}
 
 func (x *DiskProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_agentapi_agent_proto_msgTypes[8]
+	mi := &file_internal_agentapi_agent_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -809,7 +910,7 @@ func (x *DiskProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiskProgress.ProtoReflect.Descriptor instead.
 func (*DiskProgress) Descriptor() ([]byte, []int) {
-	return file_internal_agentapi_agent_proto_rawDescGZIP(), []int{8}
+	return file_internal_agentapi_agent_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *DiskProgress) GetDeviceName() string {
@@ -861,7 +962,7 @@ type HandshakeResponse struct {
 
 func (x *HandshakeResponse) Reset() {
 	*x = HandshakeResponse{}
-	mi := &file_internal_agentapi_agent_proto_msgTypes[9]
+	mi := &file_internal_agentapi_agent_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -873,7 +974,7 @@ func (x *HandshakeResponse) String() string {
 func (*HandshakeResponse) ProtoMessage() {}
 
 func (x *HandshakeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_agentapi_agent_proto_msgTypes[9]
+	mi := &file_internal_agentapi_agent_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -886,7 +987,7 @@ func (x *HandshakeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HandshakeResponse.ProtoReflect.Descriptor instead.
 func (*HandshakeResponse) Descriptor() ([]byte, []int) {
-	return file_internal_agentapi_agent_proto_rawDescGZIP(), []int{9}
+	return file_internal_agentapi_agent_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *HandshakeResponse) GetDesired() Desired {
@@ -941,7 +1042,7 @@ type AssignedDisk struct {
 
 func (x *AssignedDisk) Reset() {
 	*x = AssignedDisk{}
-	mi := &file_internal_agentapi_agent_proto_msgTypes[10]
+	mi := &file_internal_agentapi_agent_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -953,7 +1054,7 @@ func (x *AssignedDisk) String() string {
 func (*AssignedDisk) ProtoMessage() {}
 
 func (x *AssignedDisk) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_agentapi_agent_proto_msgTypes[10]
+	mi := &file_internal_agentapi_agent_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -966,7 +1067,7 @@ func (x *AssignedDisk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AssignedDisk.ProtoReflect.Descriptor instead.
 func (*AssignedDisk) Descriptor() ([]byte, []int) {
-	return file_internal_agentapi_agent_proto_rawDescGZIP(), []int{10}
+	return file_internal_agentapi_agent_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *AssignedDisk) GetDeviceName() string {
@@ -987,7 +1088,7 @@ var File_internal_agentapi_agent_proto protoreflect.FileDescriptor
 
 const file_internal_agentapi_agent_proto_rawDesc = "" +
 	"\n" +
-	"\x1dinternal/agentapi/agent.proto\x12\x13understudy.agent.v1\"\xbb\x04\n" +
+	"\x1dinternal/agentapi/agent.proto\x12\x13understudy.agent.v1\"\xf6\x04\n" +
 	"\x0fRegisterRequest\x12\x18\n" +
 	"\aservice\x18\x01 \x01(\tR\aservice\x12)\n" +
 	"\x10machine_identity\x18\x02 \x01(\tR\x0fmachineIdentity\x12(\n" +
@@ -1003,10 +1104,16 @@ const file_internal_agentapi_agent_proto_rawDesc = "" +
 	"\acsr_pem\x18\n" +
 	" \x01(\fR\x06csrPem\x12B\n" +
 	"\x04tags\x18\v \x03(\v2..understudy.agent.v1.RegisterRequest.TagsEntryR\x04tags\x12%\n" +
-	"\x0eno_replication\x18\f \x01(\bR\rnoReplication\x1a7\n" +
+	"\x0eno_replication\x18\f \x01(\bR\rnoReplication\x129\n" +
+	"\bpresence\x18\r \x01(\v2\x1d.understudy.agent.v1.PresenceR\bpresence\x1a7\n" +
 	"\tTagsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xab\x02\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x94\x01\n" +
+	"\bPresence\x12)\n" +
+	"\x10machine_identity\x18\x01 \x01(\tR\x0fmachineIdentity\x12'\n" +
+	"\x0fdisk_identities\x18\x02 \x03(\tR\x0ediskIdentities\x12\x17\n" +
+	"\aboot_id\x18\x03 \x01(\tR\x06bootId\x12\x1b\n" +
+	"\tuptime_ns\x18\x04 \x01(\x03R\buptimeNs\"\xc7\x02\n" +
 	"\x10SourceProperties\x12\x0e\n" +
 	"\x02os\x18\x01 \x01(\tR\x02os\x12\x1b\n" +
 	"\tram_bytes\x18\x02 \x01(\x04R\bramBytes\x12,\n" +
@@ -1016,7 +1123,8 @@ const file_internal_agentapi_agent_proto_rawDesc = "" +
 	"\x04fqdn\x18\x06 \x01(\tR\x04fqdn\x12&\n" +
 	"\x0faws_instance_id\x18\a \x01(\tR\rawsInstanceId\x12\x1f\n" +
 	"\vvmware_uuid\x18\b \x01(\tR\n" +
-	"vmwareUuid\"1\n" +
+	"vmwareUuid\x12\x1a\n" +
+	"\bhostname\x18\t \x01(\tR\bhostname\"1\n" +
 	"\x03Cpu\x12\x14\n" +
 	"\x05cores\x18\x01 \x01(\x03R\x05cores\x12\x14\n" +
 	"\x05model\x18\x02 \x01(\tR\x05model\"C\n" +
@@ -1033,13 +1141,17 @@ const file_internal_agentapi_agent_proto_rawDesc = "" +
 	"\x10source_server_id\x18\x01 \x01(\tR\x0esourceServerId\x12\x10\n" +
 	"\x03arn\x18\x02 \x01(\tR\x03arn\x12'\n" +
 	"\x0fcertificate_pem\x18\x03 \x01(\fR\x0ecertificatePem\x12\x15\n" +
-	"\x06ca_pem\x18\x04 \x01(\fR\x05caPem\"\xba\x01\n" +
+	"\x06ca_pem\x18\x04 \x01(\fR\x05caPem\"\xbc\x02\n" +
 	"\x10HandshakeRequest\x12(\n" +
 	"\x10source_server_id\x18\x01 \x01(\tR\x0esourceServerId\x129\n" +
 	"\bprogress\x18\x02 \x01(\v2\x1d.understudy.agent.v1.ProgressR\bprogress\x12\x1d\n" +
 	"\n" +
 	"attempt_id\x18\x03 \x01(\x04R\tattemptId\x12\"\n" +
-	"\ragent_time_ns\x18\x04 \x01(\x03R\vagentTimeNs\"\xa1\x02\n" +
+	"\ragent_time_ns\x18\x04 \x01(\x03R\vagentTimeNs\x129\n" +
+	"\bpresence\x18\x05 \x01(\v2\x1d.understudy.agent.v1.PresenceR\bpresence\x12E\n" +
+	"\n" +
+	"properties\x18\x06 \x01(\v2%.understudy.agent.v1.SourcePropertiesR\n" +
+	"properties\"\xa1\x02\n" +
 	"\bProgress\x120\n" +
 	"\x05phase\x18\x01 \x01(\x0e2\x1a.understudy.agent.v1.PhaseR\x05phase\x12\x1d\n" +
 	"\n" +
@@ -1099,44 +1211,48 @@ func file_internal_agentapi_agent_proto_rawDescGZIP() []byte {
 }
 
 var file_internal_agentapi_agent_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_internal_agentapi_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_internal_agentapi_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
 var file_internal_agentapi_agent_proto_goTypes = []any{
 	(Phase)(0),                // 0: understudy.agent.v1.Phase
 	(Desired)(0),              // 1: understudy.agent.v1.Desired
 	(*RegisterRequest)(nil),   // 2: understudy.agent.v1.RegisterRequest
-	(*SourceProperties)(nil),  // 3: understudy.agent.v1.SourceProperties
-	(*Cpu)(nil),               // 4: understudy.agent.v1.Cpu
-	(*Nic)(nil),               // 5: understudy.agent.v1.Nic
-	(*Device)(nil),            // 6: understudy.agent.v1.Device
-	(*RegisterResponse)(nil),  // 7: understudy.agent.v1.RegisterResponse
-	(*HandshakeRequest)(nil),  // 8: understudy.agent.v1.HandshakeRequest
-	(*Progress)(nil),          // 9: understudy.agent.v1.Progress
-	(*DiskProgress)(nil),      // 10: understudy.agent.v1.DiskProgress
-	(*HandshakeResponse)(nil), // 11: understudy.agent.v1.HandshakeResponse
-	(*AssignedDisk)(nil),      // 12: understudy.agent.v1.AssignedDisk
-	nil,                       // 13: understudy.agent.v1.RegisterRequest.TagsEntry
+	(*Presence)(nil),          // 3: understudy.agent.v1.Presence
+	(*SourceProperties)(nil),  // 4: understudy.agent.v1.SourceProperties
+	(*Cpu)(nil),               // 5: understudy.agent.v1.Cpu
+	(*Nic)(nil),               // 6: understudy.agent.v1.Nic
+	(*Device)(nil),            // 7: understudy.agent.v1.Device
+	(*RegisterResponse)(nil),  // 8: understudy.agent.v1.RegisterResponse
+	(*HandshakeRequest)(nil),  // 9: understudy.agent.v1.HandshakeRequest
+	(*Progress)(nil),          // 10: understudy.agent.v1.Progress
+	(*DiskProgress)(nil),      // 11: understudy.agent.v1.DiskProgress
+	(*HandshakeResponse)(nil), // 12: understudy.agent.v1.HandshakeResponse
+	(*AssignedDisk)(nil),      // 13: understudy.agent.v1.AssignedDisk
+	nil,                       // 14: understudy.agent.v1.RegisterRequest.TagsEntry
 }
 var file_internal_agentapi_agent_proto_depIdxs = []int32{
-	3,  // 0: understudy.agent.v1.RegisterRequest.properties:type_name -> understudy.agent.v1.SourceProperties
-	6,  // 1: understudy.agent.v1.RegisterRequest.devices:type_name -> understudy.agent.v1.Device
-	13, // 2: understudy.agent.v1.RegisterRequest.tags:type_name -> understudy.agent.v1.RegisterRequest.TagsEntry
-	4,  // 3: understudy.agent.v1.SourceProperties.cpus:type_name -> understudy.agent.v1.Cpu
-	5,  // 4: understudy.agent.v1.SourceProperties.nics:type_name -> understudy.agent.v1.Nic
-	6,  // 5: understudy.agent.v1.SourceProperties.disks:type_name -> understudy.agent.v1.Device
-	9,  // 6: understudy.agent.v1.HandshakeRequest.progress:type_name -> understudy.agent.v1.Progress
-	0,  // 7: understudy.agent.v1.Progress.phase:type_name -> understudy.agent.v1.Phase
-	10, // 8: understudy.agent.v1.Progress.disks:type_name -> understudy.agent.v1.DiskProgress
-	1,  // 9: understudy.agent.v1.HandshakeResponse.desired:type_name -> understudy.agent.v1.Desired
-	12, // 10: understudy.agent.v1.HandshakeResponse.disks:type_name -> understudy.agent.v1.AssignedDisk
-	2,  // 11: understudy.agent.v1.AgentService.Register:input_type -> understudy.agent.v1.RegisterRequest
-	8,  // 12: understudy.agent.v1.AgentService.Handshake:input_type -> understudy.agent.v1.HandshakeRequest
-	7,  // 13: understudy.agent.v1.AgentService.Register:output_type -> understudy.agent.v1.RegisterResponse
-	11, // 14: understudy.agent.v1.AgentService.Handshake:output_type -> understudy.agent.v1.HandshakeResponse
-	13, // [13:15] is the sub-list for method output_type
-	11, // [11:13] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	4,  // 0: understudy.agent.v1.RegisterRequest.properties:type_name -> understudy.agent.v1.SourceProperties
+	7,  // 1: understudy.agent.v1.RegisterRequest.devices:type_name -> understudy.agent.v1.Device
+	14, // 2: understudy.agent.v1.RegisterRequest.tags:type_name -> understudy.agent.v1.RegisterRequest.TagsEntry
+	3,  // 3: understudy.agent.v1.RegisterRequest.presence:type_name -> understudy.agent.v1.Presence
+	5,  // 4: understudy.agent.v1.SourceProperties.cpus:type_name -> understudy.agent.v1.Cpu
+	6,  // 5: understudy.agent.v1.SourceProperties.nics:type_name -> understudy.agent.v1.Nic
+	7,  // 6: understudy.agent.v1.SourceProperties.disks:type_name -> understudy.agent.v1.Device
+	10, // 7: understudy.agent.v1.HandshakeRequest.progress:type_name -> understudy.agent.v1.Progress
+	3,  // 8: understudy.agent.v1.HandshakeRequest.presence:type_name -> understudy.agent.v1.Presence
+	4,  // 9: understudy.agent.v1.HandshakeRequest.properties:type_name -> understudy.agent.v1.SourceProperties
+	0,  // 10: understudy.agent.v1.Progress.phase:type_name -> understudy.agent.v1.Phase
+	11, // 11: understudy.agent.v1.Progress.disks:type_name -> understudy.agent.v1.DiskProgress
+	1,  // 12: understudy.agent.v1.HandshakeResponse.desired:type_name -> understudy.agent.v1.Desired
+	13, // 13: understudy.agent.v1.HandshakeResponse.disks:type_name -> understudy.agent.v1.AssignedDisk
+	2,  // 14: understudy.agent.v1.AgentService.Register:input_type -> understudy.agent.v1.RegisterRequest
+	9,  // 15: understudy.agent.v1.AgentService.Handshake:input_type -> understudy.agent.v1.HandshakeRequest
+	8,  // 16: understudy.agent.v1.AgentService.Register:output_type -> understudy.agent.v1.RegisterResponse
+	12, // 17: understudy.agent.v1.AgentService.Handshake:output_type -> understudy.agent.v1.HandshakeResponse
+	16, // [16:18] is the sub-list for method output_type
+	14, // [14:16] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_internal_agentapi_agent_proto_init() }
@@ -1150,7 +1266,7 @@ func file_internal_agentapi_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_internal_agentapi_agent_proto_rawDesc), len(file_internal_agentapi_agent_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   12,
+			NumMessages:   13,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -13,10 +13,8 @@ import (
 
 	"github.com/understudy-dr/understudy/internal/agentapi/agentpb"
 	"github.com/understudy-dr/understudy/internal/agentapi/agentpb/agentpbconnect"
-	"github.com/understudy-dr/understudy/internal/blockdev"
 	"github.com/understudy-dr/understudy/internal/buildinfo"
 	"github.com/understudy-dr/understudy/internal/fault"
-	"github.com/understudy-dr/understudy/internal/machine"
 	"github.com/understudy-dr/understudy/internal/operatorapi/schema"
 	"github.com/understudy-dr/understudy/internal/pki"
 	"github.com/understudy-dr/understudy/internal/sigv4"
@@ -52,7 +50,7 @@ func checkEndpoint(raw string) error {
 }
 
 // register enrols this machine. It may be repeated: the same machine is the same source server.
-func register(ctx context.Context, c Config, disks []disk) (*identity, error) {
+func register(ctx context.Context, c Config, disks diskSet) (*identity, error) {
 	cfg, err := awsConfig(ctx, c)
 	if err != nil {
 		return nil, err
@@ -69,7 +67,7 @@ func register(ctx context.Context, c Config, disks []disk) (*identity, error) {
 	if err != nil {
 		return nil, err
 	}
-	req, err := registration(c, disks)
+	req, err := registration(ctx, c, disks)
 	if err != nil {
 		return nil, err
 	}
@@ -92,39 +90,17 @@ func register(ctx context.Context, c Config, disks []disk) (*identity, error) {
 	return id, id.save(c.StateDir)
 }
 
-func registration(c Config, disks []disk) (*agentpb.RegisterRequest, error) {
-	identity, err := machine.Identity()
+func registration(ctx context.Context, c Config, disks diskSet) (*agentpb.RegisterRequest, error) {
+	here, err := presence()
 	if err != nil {
 		return nil, err
 	}
-	f := machine.Read()
-	req := &agentpb.RegisterRequest{
-		Service: c.Service, MachineIdentity: identity, UserProvidedId: c.UserProvidedID, Hostname: f.Hostname,
+	facts := sourceProperties(ctx, disks)
+	return &agentpb.RegisterRequest{
+		Service: c.Service, MachineIdentity: here.MachineIdentity, Presence: here, UserProvidedId: c.UserProvidedID, Hostname: facts.Hostname,
 		AgentVersion: buildinfo.Version, WireVersions: wire.Versions, Capture: "ebpf", Tags: c.Tags, NoReplication: c.NoReplication,
-		Properties: &agentpb.SourceProperties{Os: f.OS, RamBytes: f.RAMBytes, Fqdn: f.FQDN},
-	}
-	for _, p := range f.CPUs {
-		req.Properties.Cpus = append(req.Properties.Cpus, &agentpb.Cpu{Cores: p.Cores, Model: p.Model})
-	}
-	for _, n := range f.NICs {
-		req.Properties.Nics = append(req.Properties.Nics, &agentpb.Nic{Mac: n.MAC, Ips: n.IPs, Primary: n.Primary})
-	}
-	boot := bootDisk()
-	for _, d := range disks {
-		dev := &agentpb.Device{DeviceName: d.path, Bytes: d.bytes, Boot: d.dev == boot}
-		req.Devices = append(req.Devices, dev)
-		req.Properties.Disks = append(req.Properties.Disks, dev)
-	}
-	return req, nil
-}
-
-// bootDisk is the whole disk that / lives on; the zero Dev when that is no single disk.
-func bootDisk() blockdev.Dev {
-	dev, err := blockdev.OfFile("/")
-	if err != nil {
-		return blockdev.Dev{}
-	}
-	return dev
+		Properties: facts, Devices: disks.devices(),
+	}, nil
 }
 
 // called classifies what a call of the control plane returned.

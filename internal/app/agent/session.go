@@ -25,6 +25,7 @@ type session struct {
 	id      *identity
 	disks   diskSet
 	client  agentpbconnect.AgentServiceClient
+	facts   bulletin // used by one handshake at a time
 	attempt uint64
 	rep     *replicator
 	trouble string // of the last handshake, logged when it changes
@@ -37,7 +38,8 @@ func newSession(c Config, id *identity, disks diskSet) (*session, error) {
 		return nil, err
 	}
 	transport := &http.Transport{TLSClientConfig: tlsConfig, Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true}
-	return &session{cfg: c, id: id, disks: disks, rep: &replicator{cfg: c, id: id, disks: disks, log: c.Log},
+	facts := bulletin{read: func(ctx context.Context) *agentpb.SourceProperties { return sourceProperties(ctx, disks) }}
+	return &session{cfg: c, id: id, disks: disks, facts: facts, rep: &replicator{cfg: c, id: id, disks: disks, log: c.Log},
 		client: agentpbconnect.NewAgentServiceClient(&http.Client{Transport: transport}, c.Endpoint)}, nil
 }
 
@@ -90,7 +92,15 @@ func (a *session) run(ctx context.Context) error {
 func (a *session) ask(ctx context.Context, report *agentpb.HandshakeRequest) answer {
 	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
 	defer cancel()
+	var err error
+	if report.Presence, err = presence(); err != nil {
+		return answer{nil, err}
+	}
+	report.Properties = a.facts.news(ctx, time.Now())
 	m, err := a.client.Handshake(ctx, report)
+	if err == nil {
+		a.facts.accepted(report.Properties, time.Now())
+	}
 	return answer{m, err}
 }
 
@@ -98,6 +108,11 @@ func (a *session) ask(ctx context.Context, report *agentpb.HandshakeRequest) ans
 func (a *session) act(ctx context.Context, got answer) (wait time.Duration, done bool, err error) {
 	if ctx.Err() != nil {
 		return 0, true, nil
+	}
+	if err := called("handshake with "+a.cfg.Endpoint, got.err); fault.Is(err, fault.Fenced) {
+		a.rep.failure = err
+		a.showStatus()
+		return 0, true, err // this machine is a copy of the one that is replicated
 	}
 	if got.err != nil {
 		// Replication goes on: the data path does not need the control plane.
@@ -144,8 +159,8 @@ func (a *session) cannotStart(ctx context.Context, err error) error {
 func (a *session) lastWord(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, lastWordTimeout)
 	defer cancel()
-	if _, err := a.client.Handshake(ctx, a.report()); err != nil {
-		a.note(called("handshake with "+a.cfg.Endpoint, err))
+	if got := a.ask(ctx, a.report()); got.err != nil {
+		a.note(called("handshake with "+a.cfg.Endpoint, got.err))
 	}
 }
 

@@ -29,9 +29,7 @@ func (s service) Handshake(ctx context.Context, r *agentpb.HandshakeRequest) (*a
 func during(t *testing.T, stateDir string, s service, fn func(t *testing.T, ended func() bool)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		c := Config{StateDir: stateDir, Log: slog.New(slog.DiscardHandler)}
-		id := &identity{Service: "drs", ServerID: "s-1"}
-		a := &session{cfg: c, id: id, rep: &replicator{cfg: c, id: id, log: c.Log}, client: s}
+		a := sessionWith(stateDir, s)
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
 		go func() { done <- a.run(ctx) }()
@@ -39,6 +37,14 @@ func during(t *testing.T, stateDir string, s service, fn func(t *testing.T, ende
 		cancel()
 		require.NoError(t, <-done)
 	})
+}
+
+// sessionWith is a session of a machine without disks.
+func sessionWith(stateDir string, s service) *session {
+	c := Config{StateDir: stateDir, Log: slog.New(slog.DiscardHandler)}
+	id := &identity{Service: "drs", ServerID: "s-1"}
+	facts := bulletin{read: func(context.Context) *agentpb.SourceProperties { return &agentpb.SourceProperties{} }}
+	return &session{cfg: c, id: id, rep: &replicator{cfg: c, id: id, log: c.Log}, client: s, facts: facts}
 }
 
 func after(d time.Duration) { <-time.After(d) }

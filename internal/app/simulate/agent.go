@@ -30,6 +30,7 @@ const (
 type agent struct {
 	fleet     *fleet
 	server    string // its source server
+	machine   string // its machine identity
 	transport *http.Transport
 	client    agentpbconnect.AgentServiceClient
 	attempt   uint64
@@ -48,7 +49,7 @@ func (f *fleet) enrol(ctx context.Context, client agentpbconnect.AgentServiceCli
 		m, err := client.Register(ctx, request)
 		if err == nil {
 			f.registered.add(time.Since(began))
-			return f.connect(m, key)
+			return f.connect(m, key, request.GetMachineIdentity())
 		}
 		err = agentpb.Fault("register "+request.GetMachineIdentity(), err)
 		f.failed(ctx, &f.registered, "register", err)
@@ -76,13 +77,13 @@ func (f *fleet) machine(i int) *agentpb.RegisterRequest {
 }
 
 // connect gives an agent a connection of its own, which its certificate authenticates.
-func (f *fleet) connect(m *agentpb.RegisterResponse, key []byte) (*agent, error) {
+func (f *fleet) connect(m *agentpb.RegisterResponse, key []byte, machine string) (*agent, error) {
 	tlsConfig, err := pki.ClientTLS(f.ca, m.GetCertificatePem(), key)
 	if err != nil {
 		return nil, err
 	}
 	transport := &http.Transport{TLSClientConfig: tlsConfig, ForceAttemptHTTP2: true}
-	return &agent{fleet: f, server: m.GetSourceServerId(), transport: transport,
+	return &agent{fleet: f, server: m.GetSourceServerId(), machine: machine, transport: transport,
 		client: agentpbconnect.NewAgentServiceClient(&http.Client{Transport: transport}, f.cfg.Endpoint)}, nil
 }
 
@@ -119,6 +120,7 @@ func (a *agent) ask(ctx context.Context) time.Duration {
 
 func (a *agent) report(now time.Time) *agentpb.HandshakeRequest {
 	return &agentpb.HandshakeRequest{SourceServerId: a.server, AttemptId: a.attempt, AgentTimeNs: now.UnixNano(),
+		Presence: &agentpb.Presence{MachineIdentity: a.machine},
 		Progress: &agentpb.Progress{Disks: []*agentpb.DiskProgress{{DeviceName: "/dev/vda", TotalBytes: diskBytes}}}}
 }
 

@@ -30,6 +30,7 @@ const (
 type Registration struct {
 	Identity       string // of the machine: the same after a reinstallation
 	UserProvidedID string // tells apart machines that look the same, as clones
+	Presence       Presence
 	Agent          state.Agent
 	Properties     state.SourceProperties
 	Devices        []Device
@@ -51,10 +52,9 @@ func (v *Servers) Register(ctx context.Context, s state.Scope, r Registration) (
 	if err := r.check(s); err != nil {
 		return state.Server{}, fault.Wrap(op, err)
 	}
-	if v.recommend != nil {
-		r.Properties.RecommendedType = v.recommend(r.Properties)
-	}
+	r.Presence.Identity = r.Identity
 	now := time.Now().UTC()
+	r.Properties = v.properties(r.Properties, now)
 	err = v.store.Update(ctx, func(tx state.Tx) error {
 		if err := accounts.Check(ctx, tx, s); err != nil {
 			return err
@@ -71,11 +71,17 @@ func (v *Servers) Register(ctx context.Context, s state.Scope, r Registration) (
 			return err
 		}
 		out = have
+		if err := v.recognise(out, r.Presence, time.Now()); err != nil {
+			return err
+		}
 		if err := r.describe(&out, now); err != nil {
 			return err
 		}
 		return tx.PutServer(ctx, out)
 	})
+	if err == nil {
+		v.seen.note(out.ID, time.Now())
+	}
 	return out, fault.Wrap(op, err)
 }
 
@@ -137,8 +143,7 @@ func configName(id string) string { return "Data Replication Configuration for S
 
 // describe takes over what the agent says of the machine.
 func (r Registration) describe(v *state.Server, now time.Time) (err error) {
-	v.Agent, v.Properties = r.Agent, r.Properties
-	v.Properties.UpdatedAt = now
+	v.Agent, v.Properties, v.Machine = r.Agent, r.Properties, r.Presence.machine()
 	if v.Disks, err = assign(v.Disks, r.Devices); err != nil {
 		return err
 	}
@@ -202,7 +207,7 @@ func (r Registration) check(s state.Scope) error {
 	if n := len(r.Devices); n < 1 || n > maxDisks {
 		add("devices", "must be 1 to %d disks", maxDisks)
 	}
-	if len(r.Properties.Disks) > maxSourceDisks || len(r.Properties.CPUs) > maxCPUs || len(r.Properties.NICs) > maxNICs {
+	if tooMany(r.Properties) {
 		add("properties", "has too many entries")
 	}
 	names := map[string]bool{}
@@ -221,6 +226,10 @@ func (r Registration) check(s state.Scope) error {
 		return fault.New(fault.Invalid, "registration", "%w", &control.FieldError{Fields: bad})
 	}
 	return nil
+}
+
+func tooMany(p state.SourceProperties) bool {
+	return len(p.Disks) > maxSourceDisks || len(p.CPUs) > maxCPUs || len(p.NICs) > maxNICs
 }
 
 func plain(s string) bool {

@@ -20,6 +20,7 @@ type Servers struct {
 	store     state.Store
 	added     []Added
 	recommend func(state.SourceProperties) string // nil recommends nothing
+	seen      sightings
 }
 
 // Added gives a new server what else belongs to it, in the transaction that adds it.
@@ -28,7 +29,9 @@ type Added func(ctx context.Context, tx state.Tx, v state.Server) error
 var _ control.Servers = (*Servers)(nil)
 
 // New returns the servers in store.
-func New(store state.Store) *Servers { return &Servers{store: store} }
+func New(store state.Store) *Servers {
+	return &Servers{store: store, seen: sightings{started: time.Now(), last: map[string]time.Time{}}}
+}
 
 // OnAdd lets fn take part in the adding of servers. It is called before anything is served.
 func (v *Servers) OnAdd(fn Added) { v.added = append(v.added, fn) }
