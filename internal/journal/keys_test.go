@@ -17,7 +17,7 @@ func TestMain(m *testing.M) {
 		testKeys, err = encryption.OpenKeyFile(filepath.Join(dir, "keys.json"))
 	}
 	if err != nil {
-		panic(err) //nolint:forbidigo // there is no test yet that could fail
+		panic(err)
 	}
 	code := m.Run()
 	_ = os.RemoveAll(dir)

@@ -34,11 +34,6 @@ func recordAAD(segment uint64, offset int64) []byte {
 	return binary.LittleEndian.AppendUint64(b, uint64(offset))
 }
 
-// recordSize is what a frame of n bytes takes in a segment.
-func recordSize(c *encryption.FileCipher, n int) int64 {
-	return recHeaderSize + int64(n) + int64(c.Overhead())
-}
-
 // appendRecord seals a frame for its place.
 func appendRecord(dst []byte, c *encryption.FileCipher, segment uint64, offset int64, frame []byte) []byte {
 	start := len(dst)
