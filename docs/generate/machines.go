@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/understudy-dr/understudy/internal/control/failback"
+	"github.com/understudy-dr/understudy/internal/control/inventory/transfer"
 	"github.com/understudy-dr/understudy/internal/control/jobs"
 	"github.com/understudy-dr/understudy/internal/control/lifecycle"
 	"github.com/understudy-dr/understudy/internal/control/networks"
@@ -52,6 +53,8 @@ func machines() []machine {
 		{"Failback", "The way of a DRS recovery instance back; `internal/control/failback`. It begins at the left state over a failback client, at the " +
 			"right one where the source server was an instance in AWS.", []string{"FAILBACK_NOT_STARTED", "FAILBACK_NOT_READY_FOR_LAUNCH"},
 			[]group{{"", rows(failback.Table, func(r failback.Row) row { return row{string(r.On), texts(r.From), string(r.To)} })}}},
+		{"Imports and exports", "Of MGN's inventory; `internal/control/inventory/transfer`.", []string{"PENDING"},
+			[]group{{"", rows(transfer.Table, func(r transfer.Row) row { return row{string(r.On), texts(r.From), string(r.To)} })}}},
 		{"Source networks", "The replication of a DRS source network; `internal/control/networks`.", []string{"STOPPED"},
 			[]group{{"", rows(networks.Table, func(r networks.Row) row { return row{string(r.On), texts(r.From), string(r.To)} })}}},
 	}

@@ -37,7 +37,7 @@ func (d *Dir) bucket(op string, o Object) (*os.Root, error) {
 	if err != nil {
 		return nil, kept(op, err)
 	}
-	defer all.Close()
+	defer func() { _ = all.Close() }()
 	root, err := all.OpenRoot(path.Join(o.Account, o.Bucket))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fault.New(fault.NotFound, op, "bucket %s does not exist", o.Bucket).
@@ -53,7 +53,7 @@ func (d *Dir) Get(_ context.Context, o Object, limit int64) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer root.Close()
+	defer func() { _ = root.Close() }()
 	// Not to wait for a writer where somebody has put a pipe.
 	f, err := root.OpenFile(o.Key, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
@@ -80,7 +80,7 @@ func (d *Dir) Put(_ context.Context, o Object, content []byte) (err error) {
 	if err != nil {
 		return err
 	}
-	defer root.Close()
+	defer func() { _ = root.Close() }()
 	parent := path.Dir(o.Key)
 	if err := root.MkdirAll(parent, 0o700); err != nil {
 		return kept(op, err)
