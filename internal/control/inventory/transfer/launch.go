@@ -36,6 +36,9 @@ const (
 	instance        = "instance"
 )
 
+// serviceTag begins the tags that the service itself gives a launched machine: they are of one server for good.
+const serviceTag = "AWSApplicationMigrationService"
+
 // maxNICs bounds the numbers in column names.
 const maxNICs = 32
 
@@ -281,7 +284,7 @@ func launchOf(d state.LaunchTemplateData, c state.MGNLaunchConfig) map[string]st
 	}
 	for _, s := range d.TagSpecifications {
 		for _, t := range s.Tags {
-			if s.ResourceType == instance {
+			if s.ResourceType == instance && !strings.HasPrefix(t.Key, serviceTag) {
 				out[partInstanceTag+t.Key] = t.Value
 			}
 		}

@@ -312,6 +312,7 @@ func TestExportAndBack(t *testing.T) {
 	require.Len(t, rows, 6, "a header, three servers, an application and a wave that have none")
 	require.Equal(t, "mgn:account-id", rows[0][0])
 
+	require.NotContains(t, string(content), "AWSApplicationMigrationService", "what the service itself says is of one server for good")
 	back, err := w.StartImport(w.ctx, mgn, Request{Bucket: "inventory", Key: "a folder/out.csv"})
 	require.NoError(t, err)
 	back = w.succeeded(w.wait(back))
