@@ -12,6 +12,9 @@ import (
 // mergeRuns is how many neighbouring runs of about one size are merged into one.
 const mergeRuns = 3
 
+// movedPart: a layer of a sixteenth of the usual size stands alone.
+const movedPart = 16
+
 // stretchLayers is how much is looked at for one step, in layers of the usual size: a step makes one.
 const stretchLayers = 4
 
@@ -100,7 +103,7 @@ func (c *catalogue) stretch(g []int, least int64) (from, to layer.Key, move func
 	}
 	first := c.Runs[newer].Layers[at]
 	to = first.To
-	if c.alone(g, newer, first) && first.Live >= first.Info.Bytes/2 && first.Info.Bytes >= 4<<20 {
+	if c.alone(g, newer, first) && first.Live >= first.Info.Bytes/2 && first.Info.Bytes >= least/movedPart {
 		return from, to, func(c *catalogue) {
 			c.Runs[newer].Layers = c.Runs[newer].Layers[1:]
 			c.Runs[g[0]] = c.Runs[g[0]].with([]layerRef{first})

@@ -232,10 +232,11 @@ func (d *directory) removeSegment(number uint64) error {
 	return nil
 }
 
-// sweepOrphans deletes objects that no catalogue names: a crash left them.
+// sweepOrphans finds objects that no catalogue names, so that they are deleted: a crash left them.
 func (j *Journal) sweepOrphans(ctx context.Context) error {
 	c := j.catalogue()
 	kept := map[string]bool{}
+	var left []garbage
 	for name := range c.names {
 		kept[name] = true
 	}
@@ -246,12 +247,13 @@ func (j *Journal) sweepOrphans(ctx context.Context) error {
 		}
 		for _, o := range list {
 			if !kept[o.Name] {
-				j.log.Info("journal: unfinished file removed", "dir", j.dir, "file", o.Name)
-				if err := j.blobs.Delete(ctx, o.Name); err != nil {
-					return err
-				}
+				j.log.Info("journal: unfinished file is removed", "dir", j.dir, "file", o.Name)
+				left = append(left, garbage{name: o.Name})
 			}
 		}
 	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.garbage = append(j.garbage, left...)
 	return nil
 }

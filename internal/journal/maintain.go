@@ -37,13 +37,20 @@ func (j *Journal) Maintain(ctx context.Context, l Limits) (did bool, err error) 
 	if err := j.isClosed(); err != nil {
 		return false, err
 	}
-	for _, step := range []func(context.Context, *Limits) (bool, error){j.tidy, j.sealOld, j.flush, j.mergeStep, j.reclaim, j.saveRetention} {
+	if did, err = j.tidy(ctx); did || err != nil {
+		return did, stepError(ctx, err)
+	}
+	did, swept := j.sweep(ctx)
+	if did && swept == nil {
+		return true, nil
+	}
+	for _, step := range []func(context.Context, *Limits) (bool, error){j.sealOld, j.flush, j.mergeStep, j.reclaim, j.saveRetention} {
 		if did, err = step(ctx, &l); did || err != nil {
 			j.abandon()
 			return did, stepError(ctx, err)
 		}
 	}
-	return false, nil
+	return false, stepError(ctx, swept) // what cannot be deleted holds nothing else up
 }
 
 // stepError tells being stopped from failing.
@@ -54,8 +61,8 @@ func stepError(ctx context.Context, err error) error {
 	return fault.Wrap("journal: maintain", err)
 }
 
-// tidy brings object storage up to date and deletes what is not needed.
-func (j *Journal) tidy(ctx context.Context, _ *Limits) (bool, error) {
+// tidy settles what is on disk and in object storage, and deletes what a crash left.
+func (j *Journal) tidy(ctx context.Context) (bool, error) {
 	if j.unsettled {
 		return true, j.commit(ctx, j.catalogue().clone())
 	}
@@ -70,7 +77,7 @@ func (j *Journal) tidy(ctx context.Context, _ *Limits) (bool, error) {
 		}
 		j.orphans = true
 	}
-	return j.sweep(ctx)
+	return false, nil
 }
 
 func (j *Journal) sealOld(_ context.Context, l *Limits) (bool, error) {
