@@ -13,6 +13,7 @@ import (
 type agentCmd struct {
 	Run       agentRunCmd       `cmd:"" help:"Replicate this machine's disks."`
 	Status    agentStatusCmd    `cmd:"" help:"Show what the agent on this machine is doing."`
+	Doctor    agentDoctorCmd    `cmd:"" help:"Examine whether this machine can be replicated, and say what to do where it cannot."`
 	Uninstall agentUninstallCmd `cmd:"" help:"End capturing and forget this machine's identity. The server keeps what it has."`
 }
 
@@ -34,6 +35,7 @@ type agentRunCmd struct {
 	SessionToken    string            `help:"Its session token, of temporary credentials." name:"aws-session-token"`
 	UserProvidedID  string            `help:"Your own name for this machine." name:"user-provided-id"`
 	Tags            map[string]string `help:"Tags of the source server, when it is new: KEY=VALUE;..."`
+	ProxyAddress    string            `help:"Proxy to the control port, as https://proxy:3128/ (or HTTPS_PROXY). Data goes straight to port 1500." name:"proxy-address"`
 	NoReplication   bool              `help:"Register only; replication is started through the API." name:"no-replication"`
 	NoPrompt        bool              `help:"Ask nothing. The agent never does; scripts written for AWS's installer pass this." name:"no-prompt"`
 	RingMiB         int               `help:"Memory that holds captured writes until they are acknowledged: a power of two." name:"ring-mib" default:"256"`
@@ -41,7 +43,8 @@ type agentRunCmd struct {
 
 func (c *agentRunCmd) Run(ctx context.Context, log *slog.Logger) error {
 	return agent.Run(ctx, agent.Config{
-		StateDir: c.StateDir, Service: c.Service, Endpoint: c.Endpoint, CACert: c.CACert, Devices: c.Devices, Region: c.Region,
+		ProxyAddress: c.ProxyAddress,
+		StateDir:     c.StateDir, Service: c.Service, Endpoint: c.Endpoint, CACert: c.CACert, Devices: c.Devices, Region: c.Region,
 		AccessKeyID: c.AccessKeyID, SecretAccessKey: c.SecretAccessKey, SessionToken: c.SessionToken, UserProvidedID: c.UserProvidedID,
 		Tags: c.Tags, NoReplication: c.NoReplication, RingBytes: c.RingMiB << 20, Log: log,
 	})
@@ -72,6 +75,27 @@ func (c *agentStatusCmd) Run() error {
 		s.Print(os.Stdout)
 	}
 	return nil
+}
+
+type agentDoctorCmd struct {
+	Devices      []string `help:"Disks that are to be replicated; all hardware disks are examined when none is named."`
+	Endpoint     string   `help:"The server, as https://host:8480: its ports and its clock are examined too (or AWS_ENDPOINT_URL)." env:"AWS_ENDPOINT_URL"`
+	CACert       string   `help:"PEM file of the server's CA (or AWS_CA_BUNDLE)." name:"ca-cert" type:"path" env:"AWS_CA_BUNDLE"`
+	DataAddress  string   `help:"The replication server's host:port, where it is not port 1500 of the endpoint." name:"data-address"`
+	ProxyAddress string   `help:"Proxy to the control port, as https://proxy:3128/." name:"proxy-address"`
+	RingMiB      int      `help:"The ring that is to be used." name:"ring-mib" default:"256"`
+	JSON         bool     `help:"Print JSON."`
+}
+
+func (c *agentDoctorCmd) Run(ctx context.Context) error {
+	d := agent.Examine(ctx, agent.Examination{Devices: c.Devices, Endpoint: c.Endpoint, CACert: c.CACert, DataAddress: c.DataAddress,
+		ProxyAddress: c.ProxyAddress, RingBytes: c.RingMiB << 20})
+	if !c.JSON {
+		d.Print(os.Stdout)
+	} else if err := printJSON(d); err != nil {
+		return err
+	}
+	return d.Err()
 }
 
 type agentUninstallCmd struct {

@@ -24,6 +24,7 @@ type Config struct {
 	Service         string // drs or mgn
 	Endpoint        string
 	CACert          string
+	ProxyAddress    string // to the control port; the environment's when empty
 	Devices         []string
 	Region          string
 	AccessKeyID     string

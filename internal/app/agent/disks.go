@@ -52,20 +52,9 @@ func openDisk(path string) (d disk, err error) {
 		return d, err
 	}
 	info := d.device.Info()
-	switch {
-	case info.Partition():
-		err = fault.New(fault.Unsupported, "agent: --devices", "%s is a partition of disk %s", path, info.Disk).
-			WithHint("whole disks are replicated: name the disk")
-	case info.Zoned:
-		err = fault.New(fault.Unsupported, "agent: --devices", "%s is a zoned device", path).
-			WithHint("zoned devices cannot be replicated")
-	}
-	if err == nil {
+	if err = refused(info); err == nil {
 		d.dev = info.Disk
 		d.bytes, err = d.device.Size()
-	}
-	if err == nil && d.bytes < blockdev.MinBytes {
-		err = fault.New(fault.Unsupported, "agent: --devices", "%s has %d bytes, the least is %d", path, d.bytes, blockdev.MinBytes)
 	}
 	if err != nil {
 		return d, errors.Join(err, d.device.Close())

@@ -63,6 +63,10 @@ func register(ctx context.Context, c Config, disks diskSet) (*identity, error) {
 	if err != nil {
 		return nil, err
 	}
+	proxy, err := proxyOf(c.ProxyAddress)
+	if err != nil {
+		return nil, err
+	}
 	key, csr, err := pki.NewAgentKey()
 	if err != nil {
 		return nil, err
@@ -72,7 +76,7 @@ func register(ctx context.Context, c Config, disks diskSet) (*identity, error) {
 		return nil, err
 	}
 	req.CsrPem = csr
-	signed := &sigv4.Transport{Base: &http.Transport{TLSClientConfig: tlsConfig, Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true},
+	signed := &sigv4.Transport{Base: &http.Transport{TLSClientConfig: tlsConfig, Proxy: proxy, ForceAttemptHTTP2: true},
 		Credentials: cfg.Credentials, Service: schema.Service, Region: cfg.Region}
 	client := agentpbconnect.NewAgentServiceClient(&http.Client{Transport: signed}, c.Endpoint)
 	m, err := client.Register(ctx, req)

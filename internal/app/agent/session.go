@@ -37,7 +37,11 @@ func newSession(c Config, id *identity, disks diskSet) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	transport := &http.Transport{TLSClientConfig: tlsConfig, Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true}
+	proxy, err := proxyOf(c.ProxyAddress)
+	if err != nil {
+		return nil, err
+	}
+	transport := &http.Transport{TLSClientConfig: tlsConfig, Proxy: proxy, ForceAttemptHTTP2: true}
 	facts := bulletin{read: func(ctx context.Context) *agentpb.SourceProperties { return sourceProperties(ctx, disks) }}
 	return &session{cfg: c, id: id, disks: disks, facts: facts, rep: &replicator{cfg: c, id: id, disks: disks, log: c.Log},
 		client: agentpbconnect.NewAgentServiceClient(&http.Client{Transport: transport}, c.Endpoint)}, nil
