@@ -115,6 +115,9 @@ func TestSourceServersShowTheirNetworkAndTheirRecoveryInstance(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, network, *out.Items[0].SourceNetworkID)
 	require.Equal(t, known["RecoveryInstanceID"], *out.Items[0].RecoveryInstanceId)
+	_, err = c.DisconnectSourceServer(ctx, &sdkdrs.DisconnectSourceServerInput{SourceServerID: out.Items[0].SourceServerID})
+	require.ErrorAs(t, err, new(*drstypes.ConflictException), "while it has a recovery instance")
+	require.Contains(t, message(err), known["RecoveryInstanceID"])
 
 	exported, err := c.ExportSourceNetworkCfnTemplate(ctx, &sdkdrs.ExportSourceNetworkCfnTemplateInput{SourceNetworkID: &network})
 	require.NoError(t, err)

@@ -126,7 +126,7 @@ func intend(rec *state.Replication, on Trigger, now time.Time) []change {
 		rec.Intent, rec.Teardown = state.IntentDisconnect, true
 		neverStarted(rec, now)
 		forget(rec)
-		return []change{idle(rec.ServerID), live(*rec, lifecycle.Disconnected), wipe} // a CUTOVER stays one
+		return []change{idle(rec.ServerID), unrecovered(*rec), live(*rec, lifecycle.Disconnected), wipe} // a CUTOVER stays one
 	case OpDelete:
 		rec.Deleting, rec.Teardown = true, true
 		return []change{idle(rec.ServerID), hide(*rec)}
@@ -137,6 +137,21 @@ func intend(rec *state.Replication, on Trigger, now time.Time) []change {
 // idle refuses while a job reads what an operation would take away.
 func idle(serverID string) change {
 	return func(ctx context.Context, tx state.Tx) error { return jobs.Idle(ctx, tx, serverID) }
+}
+
+// unrecovered refuses to let go of a DRS server that has a recovery instance: a failback needs both.
+func unrecovered(rec state.Replication) change {
+	return func(ctx context.Context, tx state.Tx) error {
+		if rec.Scope.Service != state.DRS {
+			return nil
+		}
+		have, _, err := tx.RecoveryInstances(ctx, rec.Scope, state.RecoveryInstanceFilter{ServerIDs: []string{rec.ServerID}}, state.Page{Limit: 1})
+		if err != nil || len(have) == 0 {
+			return err
+		}
+		return control.Refuse("replication", control.SourceServer, rec.ServerID, "has recovery instance %s", have[0].ID).
+			WithHint("terminate the recovery instance, or disconnect and delete it")
+	}
 }
 
 func hide(rec state.Replication) change {
