@@ -162,6 +162,7 @@ func TestMGNActions(t *testing.T) {
 	require.NoError(t, put("a", 1001))
 	require.NoError(t, put("a", 1002), "again, elsewhere in the order")
 	require.True(t, fault.Is(put("b", 1002), fault.Conflict), "the place is taken")
+	require.ErrorContains(t, put("b", 1002), "action a has order 1002 already")
 	require.NoError(t, put("b", 1001))
 	require.True(t, fault.Is(put("c", 1003, func(a *state.PostLaunchAction) { a.Owner = "s-2" }), fault.NotFound))
 	require.True(t, fault.Is(put("c", 1003, func(a *state.PostLaunchAction) { a.Owner = "lct-2" }), fault.NotFound))
