@@ -12,9 +12,10 @@ import (
 
 type agentCmd struct {
 	Run       agentRunCmd       `cmd:"" help:"Replicate this machine's disks."`
+	Install   agentInstallCmd   `cmd:"" help:"Register this machine and make the agent a service."`
 	Status    agentStatusCmd    `cmd:"" help:"Show what the agent on this machine is doing."`
 	Doctor    agentDoctorCmd    `cmd:"" help:"Examine whether this machine can be replicated, and say what to do where it cannot."`
-	Uninstall agentUninstallCmd `cmd:"" help:"End capturing and forget this machine's identity. The server keeps what it has."`
+	Uninstall agentUninstallCmd `cmd:"" help:"End capturing, forget this machine's identity and remove the service. The server keeps what it has."`
 }
 
 // stateDir is where an agent keeps its identity and its status.
@@ -22,13 +23,12 @@ type stateDir struct {
 	StateDir string `help:"The agent's own directory." type:"path" default:"/var/lib/understudy-agent" env:"UNDERSTUDY_STATE_DIR"`
 }
 
-// agentRunCmd has the AWS installer's flag names where it has them.
-type agentRunCmd struct {
+// agentFlags have the AWS installer's names where it has them.
+type agentFlags struct {
 	stateDir        `embed:""`
 	Service         string            `help:"drs for recovery, mgn for a migration." enum:"drs,mgn" default:"drs"`
 	Endpoint        string            `help:"The server, as https://host:8480 (or AWS_ENDPOINT_URL)." env:"AWS_ENDPOINT_URL" required:""`
 	CACert          string            `help:"PEM file of the server's CA, DATA-DIR/pki/ca.pem there (or AWS_CA_BUNDLE)." name:"ca-cert" type:"path" env:"AWS_CA_BUNDLE" required:""`
-	Devices         []string          `help:"Disks to replicate, as /dev/sda,/dev/sdb." required:""`
 	Region          string            `help:"Region of the server (or AWS_REGION)."`
 	AccessKeyID     string            `help:"Access key (or AWS_ACCESS_KEY_ID, or a profile)." name:"aws-access-key-id"`
 	SecretAccessKey string            `help:"Its secret (or AWS_SECRET_ACCESS_KEY)." name:"aws-secret-access-key"`
@@ -37,17 +37,25 @@ type agentRunCmd struct {
 	Tags            map[string]string `help:"Tags of the source server, when it is new: KEY=VALUE;..."`
 	ProxyAddress    string            `help:"Proxy to the control port, as https://proxy:3128/ (or HTTPS_PROXY). Data goes straight to port 1500." name:"proxy-address"`
 	NoReplication   bool              `help:"Register only; replication is started through the API." name:"no-replication"`
-	NoPrompt        bool              `help:"Ask nothing. The agent never does; scripts written for AWS's installer pass this." name:"no-prompt"`
 	RingMiB         int               `help:"Memory that holds captured writes until they are acknowledged: a power of two." name:"ring-mib" default:"256"`
 }
 
-func (c *agentRunCmd) Run(ctx context.Context, log *slog.Logger) error {
-	return agent.Run(ctx, agent.Config{
-		ProxyAddress: c.ProxyAddress,
-		StateDir:     c.StateDir, Service: c.Service, Endpoint: c.Endpoint, CACert: c.CACert, Devices: c.Devices, Region: c.Region,
+func (c agentFlags) config(devices []string, log *slog.Logger) agent.Config {
+	return agent.Config{
+		StateDir: c.StateDir, Service: c.Service, Endpoint: c.Endpoint, CACert: c.CACert, Devices: devices, Region: c.Region,
 		AccessKeyID: c.AccessKeyID, SecretAccessKey: c.SecretAccessKey, SessionToken: c.SessionToken, UserProvidedID: c.UserProvidedID,
-		Tags: c.Tags, NoReplication: c.NoReplication, RingBytes: c.RingMiB << 20, Log: log,
-	})
+		Tags: c.Tags, ProxyAddress: c.ProxyAddress, NoReplication: c.NoReplication, RingBytes: c.RingMiB << 20, Log: log,
+	}
+}
+
+type agentRunCmd struct {
+	agentFlags `embed:""`
+	Devices    []string `help:"Disks to replicate, as /dev/sda,/dev/sdb." required:""`
+	NoPrompt   bool     `help:"Ask nothing. The agent never does; scripts written for AWS's installer pass this." name:"no-prompt"`
+}
+
+func (c *agentRunCmd) Run(ctx context.Context, log *slog.Logger) error {
+	return agent.Run(ctx, c.config(c.Devices, log))
 }
 
 type agentStatusCmd struct {
@@ -97,9 +105,3 @@ func (c *agentDoctorCmd) Run(ctx context.Context) error {
 	}
 	return d.Err()
 }
-
-type agentUninstallCmd struct {
-	stateDir `embed:""`
-}
-
-func (c *agentUninstallCmd) Run(log *slog.Logger) error { return agent.Uninstall(c.StateDir, log) }

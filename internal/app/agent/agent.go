@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/understudy-dr/understudy/internal/buildinfo"
-	"github.com/understudy-dr/understudy/internal/capture"
 	"github.com/understudy-dr/understudy/internal/fault"
 	"github.com/understudy-dr/understudy/internal/vfs"
 )
@@ -52,9 +51,11 @@ func (c Config) check() error {
 	return checkEndpoint(c.Endpoint)
 }
 
+const lockFile = "lock"
+
 // lockState takes a state directory for this process.
 func lockState(dir string) (io.Closer, error) {
-	lock, err := vfs.OS.Lock(filepath.Join(dir, "lock"))
+	lock, err := vfs.OS.Lock(filepath.Join(dir, lockFile))
 	switch {
 	case fault.Is(err, fault.Conflict):
 		return nil, fault.New(fault.Conflict, "agent: --state-dir", "an agent runs with %s", dir).WithHint("stop it first")
@@ -120,25 +121,7 @@ func enrol(ctx context.Context, c Config, disks diskSet) (*identity, error) {
 		select {
 		case <-time.After(wait):
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			return nil, err
 		}
 	}
-}
-
-// Uninstall ends the capture of the agent with this state directory and forgets its identity. It is idempotent.
-func Uninstall(stateDir string, log *slog.Logger) (err error) {
-	id, err := loadIdentity(stateDir)
-	if err != nil || id == nil {
-		return err
-	}
-	lock, err := lockState(stateDir)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, lock.Close()) }()
-	if err := capture.Remove(pinDir(id.ServerID)); err != nil {
-		return err
-	}
-	log.Info("capture ended, identity forgotten", "source-server", id.ServerID)
-	return forgetIdentity(stateDir)
 }

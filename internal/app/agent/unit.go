@@ -1,0 +1,107 @@
+package agent
+
+import (
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/understudy-dr/understudy/internal/fault"
+)
+
+// Where an installation lives, below its root.
+const (
+	unitName     = "understudy-agent.service"
+	unitPath     = "/etc/systemd/system/" + unitName
+	wantedPath   = "/etc/systemd/system/multi-user.target.wants/" + unitName
+	programDir   = "/usr/local/lib/understudy"
+	programPath  = programDir + "/understudy"
+	runDir       = "/run/understudy"
+	stateMark    = "X-Understudy-State="
+	unitTemplate = `# Written by "understudy agent install"; "understudy agent uninstall" removes it.
+[Unit]
+Description=Understudy replication agent
+Documentation=https://github.com/understudy-dr/understudy
+Wants=network-online.target
+After=network-online.target
+RequiresMountsFor=/sys/fs/bpf
+StartLimitIntervalSec=0
+` + stateMark + `{STATE}
+
+[Service]
+ExecStart={COMMAND}
+# It ends well when the service dismisses this machine.
+Restart=on-failure
+RestartSec=5
+# What only a person can change: another owner of a disk, a copy of another machine, no permission.
+RestartPreventExitStatus=4 5
+OOMScoreAdjust=-500
+# BPF programs, the frame numbers of pages and taking over pinned programs; nothing else.
+CapabilityBoundingSet=CAP_SYS_ADMIN CAP_BPF CAP_PERFMON
+NoNewPrivileges=yes
+# Disks are opened for reading only, and the kernel holds the agent to it.
+DevicePolicy=closed
+DeviceAllow=block-* r
+ProtectSystem=strict
+ReadWritePaths={STATE} /sys/fs/bpf
+RuntimeDirectory=understudy
+RuntimeDirectoryMode=0700
+RuntimeDirectoryPreserve=yes
+PrivateTmp=yes
+ProtectHome=read-only
+ProtectClock=yes
+ProtectHostname=yes
+ProtectKernelLogs=yes
+ProtectKernelModules=yes
+RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK
+RestrictNamespaces=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+LockPersonality=yes
+MemoryDenyWriteExecute=yes
+SystemCallArchitectures=native
+SystemCallFilter=@system-service bpf membarrier
+SystemCallErrorNumber=EPERM
+UMask=0077
+
+[Install]
+WantedBy=multi-user.target
+`
+)
+
+// command is how the installed agent is run. Credentials are not in it: registering is over by then.
+func (c Config) command() []string {
+	args := []string{programPath, "agent", "run", "--state-dir", c.StateDir, "--service", c.Service, "--endpoint", c.Endpoint,
+		"--ca-cert", filepath.Join(c.StateDir, caFile), "--devices", strings.Join(c.Devices, ","), "--ring-mib", strconv.Itoa(c.RingBytes >> 20)}
+	for _, o := range [][2]string{{"--region", c.Region}, {"--user-provided-id", c.UserProvidedID}, {"--proxy-address", c.ProxyAddress}} {
+		if o[1] != "" {
+			args = append(args, o[0], o[1])
+		}
+	}
+	if c.NoReplication {
+		args = append(args, "--no-replication")
+	}
+	return args
+}
+
+// unit is the service file.
+func (c Config) unit() (string, error) {
+	if strings.ContainsAny(c.StateDir, " \t\"'\\%") {
+		return "", fault.New(fault.Invalid, "agent: --state-dir", "%q has characters that a systemd unit cannot name", c.StateDir)
+	}
+	var command []string
+	for _, a := range c.command() {
+		if strings.ContainsAny(a, "\n\r") {
+			return "", fault.New(fault.Invalid, "agent: install", "%q has a line break", a)
+		}
+		command = append(command, unitQuote(a))
+	}
+	return strings.NewReplacer("{STATE}", c.StateDir, "{COMMAND}", strings.Join(command, " ")).Replace(unitTemplate), nil
+}
+
+// unitQuote writes an argument so that systemd takes it as it is.
+func unitQuote(s string) string {
+	if s != "" && !strings.ContainsAny(s, " \t\"'\\%$;") {
+		return s
+	}
+	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`, `%`, `%%`, `$`, `$$`).Replace(s) + `"`
+}
