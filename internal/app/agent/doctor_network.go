@@ -3,12 +3,14 @@ package agent
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"net/url"
 	"os"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/understudy-dr/understudy/internal/fault"
@@ -45,7 +47,12 @@ func (d *Diagnosis) network(ctx context.Context, e Examination) {
 	if u, err := url.Parse(e.Endpoint); address == "" && err == nil {
 		address = net.JoinHostPort(u.Hostname(), dataPort)
 	}
-	d.check("data port", address, dialData(ctx, tlsConfig, address))
+	err = dialData(ctx, tlsConfig, address)
+	if errors.Is(err, syscall.ECONNREFUSED) { // the host answers: a server opens the port for its first agent
+		d.add(Check{"data port", Warning, address + " is closed", "nothing if no agent has replicated to this server yet; else look at its log and at the firewalls"})
+		return
+	}
+	d.check("data port", address, err)
 }
 
 func (d *Diagnosis) clock(ahead time.Duration) {

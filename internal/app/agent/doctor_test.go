@@ -130,8 +130,12 @@ func TestPortsAndClock(t *testing.T) {
 	closed := l.Addr().String()
 	require.NoError(t, l.Close())
 	c = network(t, Examination{Endpoint: endpoint, CACert: ca, DataAddress: closed}).verdict(t, "data port")
+	require.Equal(t, Warning, c.Verdict, "it is opened for the first agent")
+	c = network(t, Examination{Endpoint: endpoint, CACert: ca, DataAddress: "no-such-host.invalid:1500"}).verdict(t, "data port")
 	require.Equal(t, Failed, c.Verdict)
 	require.Contains(t, c.Do, "firewalls")
+	c = network(t, Examination{Endpoint: "https://" + closed, CACert: ca}).verdict(t, "control port")
+	require.Equal(t, Failed, c.Verdict)
 	require.Equal(t, Failed, network(t, Examination{Endpoint: "http://x", CACert: ca}).verdict(t, "control port").Verdict)
 }
 

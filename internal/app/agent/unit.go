@@ -15,7 +15,6 @@ const (
 	wantedPath   = "/etc/systemd/system/multi-user.target.wants/" + unitName
 	programDir   = "/usr/local/lib/understudy"
 	programPath  = programDir + "/understudy"
-	runDir       = "/run/understudy"
 	stateMark    = "X-Understudy-State="
 	unitTemplate = `# Written by "understudy agent install"; "understudy agent uninstall" removes it.
 [Unit]
