@@ -6,6 +6,7 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 
+	"github.com/understudy-dr/understudy/internal/fault"
 	"github.com/understudy-dr/understudy/internal/journal/layer"
 )
 
@@ -268,10 +269,6 @@ func (it *runIterator) Next(ctx context.Context) (layer.Span, bool, error) {
 func (it *runIterator) open(ctx context.Context) error {
 	ref := &it.layers[0]
 	it.layers = it.layers[1:]
-	r, err := it.j.layer(ctx, ref)
-	if err != nil {
-		return err
-	}
 	from, to := ref.From, ref.To
 	if from.Compare(it.from) < 0 {
 		from = it.from
@@ -279,8 +276,39 @@ func (it *runIterator) open(ctx context.Context) error {
 	if to.Compare(it.to) > 0 {
 		to = it.to
 	}
-	it.cur = r.Iterate(from, to, true)
+	r, err := it.j.layer(ctx, ref)
+	switch {
+	case unreadable(err):
+		it.j.log.Error("journal: layer lost", "dir", it.j.dir, "file", ref.Name, "err", err)
+		it.cur = layer.Unreadable(it.j.lostRanges(ref, from, to))
+	case err != nil:
+		return err
+	default:
+		it.cur = r.Iterate(from, to, true)
+	}
 	return nil
+}
+
+// unreadable tells whether a file is not there or not what it was, for good.
+func unreadable(err error) bool {
+	return fault.Is(err, fault.Corruption) || fault.Is(err, fault.NotFound)
+}
+
+// lostRanges is what a layer may have said of [from, to), disk by disk.
+func (j *Journal) lostRanges(ref *layerRef, from, to layer.Key) (list []layer.Range) {
+	for _, d := range j.meta.Disks {
+		start, end := uint64(0), d.Bytes/layer.SectorSize
+		if d.Index == from.Disk {
+			start = from.Sector
+		}
+		if d.Index == to.Disk {
+			end = min(end, to.Sector)
+		}
+		if d.Index >= from.Disk && d.Index <= to.Disk && start < end {
+			list = append(list, layer.Range{Disk: d.Index, Sector: start, Sectors: end - start, Version: ref.Info.Newest, Since: ref.Info.Oldest})
+		}
+	}
+	return list
 }
 
 // Close implements layer.Iterator.

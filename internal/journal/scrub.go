@@ -78,8 +78,13 @@ func (j *Journal) scrubLayer(ctx context.Context, ref *layerRef, l *Limits) erro
 		return err
 	}
 	r, err := j.openLayer(ctx, ref, nil)
+	if unreadable(err) {
+		j.log.Error("journal: damaged", "dir", j.dir, "file", ref.Name, "err", err)
+		j.noteLost(ref.Name, j.lostRanges(ref, ref.From, ref.To))
+		return nil
+	}
 	if err != nil {
-		return j.noteFile(ref.Name, err)
+		return err
 	}
 	defer r.Close()
 	return r.Verify(ctx, func(lost layer.Range, cause error) {

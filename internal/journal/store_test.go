@@ -455,3 +455,59 @@ func TestRunsStayFew(t *testing.T) {
 	require.Greater(t, most, 1, "else nothing was merged in steps")
 	require.NoError(t, h.j.Close())
 }
+
+// A layer that is gone altogether costs what only it held: scrubbing names the ranges, newer versions read, merging goes
+// on, and no point ever shows older content in its place.
+func TestMissingLayer(t *testing.T) {
+	h := newHistory(t, Options{})
+	h.write(20, 0) // sectors 0 to 39
+	require.NoError(t, h.j.Seal())
+	h.flushOnly()
+	gone := h.files("layer")
+	require.Len(t, gone, 1)
+	old := h.pos
+	h.write(5, 0) // sectors 0 to 9 again
+	require.NoError(t, h.j.Seal())
+	h.flushOnly()
+	h.reopen()
+	require.NoError(t, h.fs.Remove(gone[0]))
+	look := func(when string) {
+		for pos := uint64(101); pos <= h.pos; pos++ {
+			for sector := 0; sector < 40; sector += 2 {
+				got, err := h.read(h.j, h.at(pos), sector*512, 1024)
+				if err == nil {
+					require.Equal(t, h.states[pos][sector*512:][:1024], got, "%s: position %d, sector %d", when, pos, sector)
+				} else {
+					require.Equal(t, fault.Corruption, fault.KindOf(err), err)
+				}
+				if pos >= old+5 && sector < 10 {
+					require.NoError(t, err, "%s: written since, position %d, sector %d", when, pos, sector)
+				}
+				if pos >= old && sector >= 10 {
+					require.Error(t, err, "%s: position %d, sector %d", when, pos, sector)
+				}
+			}
+		}
+	}
+	look("before merging")
+	h.j.noted = nil
+	for passed := false; !passed; {
+		var err error
+		passed, err = h.j.Scrub(t.Context(), Limits{})
+		require.NoError(t, err)
+	}
+	found := h.j.Damage()
+	require.NotEmpty(t, found)
+	require.EqualValues(t, 40, found[0].Sectors)
+	for range 4 {
+		h.write(5, 0)
+		require.NoError(t, h.j.Seal())
+		h.flushOnly()
+	}
+	quiesce(t, h.j)
+	look("after merging")
+	require.NoError(t, h.j.Close())
+	r, err := Verify(t.Context(), h.fs, simDir, VerifyOptions{Keys: testKeys})
+	require.NoError(t, err)
+	require.Empty(t, r.Problems)
+}

@@ -233,6 +233,14 @@ func (v *View) lookup(ctx context.Context, ref *layerRef, disk uint16, start, en
 		end = ref.To.Sector
 	}
 	r, err := v.j.layer(ctx, ref)
+	if unreadable(err) { // whatever it said last up to the point is lost; what is newer counts all the same
+		v.j.noteLost(ref.Name, v.j.lostRanges(ref, ref.From, ref.To))
+		at := v.point.version()
+		if ref.Info.Newest.Less(at) {
+			at = ref.Info.Newest
+		}
+		return []fragment{{start: start, sectors: end - start, version: at, kind: layer.Lost, ref: ref}}, nil
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -349,7 +357,7 @@ func (v *View) readFragment(ctx context.Context, disk uint16, f *fragment, p []b
 
 // place names the file that a fragment comes from.
 func (f *fragment) place() string {
-	if f.layer != nil {
+	if f.ref != nil {
 		return f.ref.Name
 	}
 	return segName(uint64(f.piece.segment))
@@ -357,7 +365,7 @@ func (f *fragment) place() string {
 
 // offset tells where in a segment.
 func (f *fragment) offset() string {
-	if f.layer != nil {
+	if f.ref != nil {
 		return ""
 	}
 	return fmt.Sprintf("frame at offset %d, ", f.piece.frame)
