@@ -264,7 +264,7 @@ func (j *Journal) commit(ctx context.Context, c *catalogue) error {
 	j.tried++
 	c.Generation = j.tried
 	j.mu.RLock()
-	c.Retained, c.Damage = j.pub.retained, mergeDamage(c.Damage, j.noted)
+	c.Retained, c.Damage = c.bounded(j.pub.retained), mergeDamage(c.Damage, j.noted)
 	noted := len(j.noted)
 	j.mu.RUnlock()
 	c.forgetDamage()

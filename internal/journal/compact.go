@@ -165,9 +165,8 @@ func (j *Journal) mergeIterator(ctx context.Context, c *catalogue, g []int, from
 	for _, i := range g {
 		inputs = append(inputs, j.runIterator(&c.Runs[i], from, to))
 	}
-	r := j.retention()
 	next := *c
-	next.Retained = r
+	next.Retained = c.bounded(j.retention())
 	return layer.Merge(inputs, next.keep(c.bottom(g, j.meta.Parent != nil))), nil
 }
 

@@ -106,7 +106,7 @@ func (j *Journal) Seal() error {
 // saveRetention makes what Retain said durable when nothing else did, and forgets timelines that are not asked any more.
 func (j *Journal) saveRetention(ctx context.Context, _ *Limits) (bool, error) {
 	c := j.catalogue()
-	r := j.retention()
+	r := c.bounded(j.retention())
 	j.mu.RLock()
 	noted := len(j.noted) > 0
 	j.mu.RUnlock()

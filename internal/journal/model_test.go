@@ -31,12 +31,19 @@ type model struct {
 	last  []Interval
 	kept  []Point // by the last Retain
 	views []*View // held open while the journal changes
+
+	store *hooked    // object storage; nil: layers are in the directory
+	safe  *catalogue // the newest that object storage is known to have
+	twig  twig
 }
 
 func newModel(t *testing.T, seed uint64) *model {
 	rng := newRand(seed)
 	m := &model{t: t, rng: rng, fs: vfstest.New(), src: newSource(rng)}
 	m.o = Options{Keys: testKeys, LayerBytes: int64(500 + rng.IntN(20000)), SegmentBytes: int64(2000 + rng.IntN(20000)), CacheBytes: int64(1 + rng.IntN(30000)), Log: quiet}
+	if rng.IntN(3) == 0 {
+		m.withStore()
+	}
 	var err error
 	m.j, err = Create(m.t.Context(), m.fs, simDir, simDisks, m.o)
 	require.NoError(t, err)
@@ -45,7 +52,7 @@ func newModel(t *testing.T, seed uint64) *model {
 
 // step does something; false means that the machine lost power.
 func (m *model) step() bool {
-	switch k := m.rng.IntN(122); {
+	switch k := m.rng.IntN(127); {
 	case k < 35:
 		m.src.write()
 	case k < 80:
@@ -85,18 +92,40 @@ func (m *model) step() bool {
 		return m.retain()
 	case k < 122:
 		return m.look()
+	case k < 124:
+		return m.sprout()
+	case k < 127:
+		return m.scrub()
 	}
 	return true
 }
 
-// maintain does a step of what runs in the background.
+// maintain does a step of what runs in the background, or several.
 func (m *model) maintain() bool {
-	_, err := m.j.Maintain(m.t.Context(), Limits{Urgent: m.rng.IntN(2) == 0})
+	for n := 1 + m.rng.IntN(3); n > 0; n-- {
+		m.trouble(true)
+		did, err := m.j.Maintain(m.t.Context(), Limits{Urgent: m.rng.IntN(2) == 0})
+		m.trouble(false)
+		if !m.survives(err) {
+			return false
+		}
+		if m.noteSafe(); !did {
+			break
+		}
+	}
+	return true
+}
+
+func (m *model) scrub() bool {
+	_, err := m.j.Scrub(m.t.Context(), Limits{})
 	return m.survives(err)
 }
 
 // survives tells whether the machine still has power.
 func (m *model) survives(err error) bool {
+	if errors.Is(err, errStore) {
+		return true
+	}
 	if err != nil {
 		require.ErrorIs(m.t, err, vfstest.ErrCrashed)
 	}
@@ -184,11 +213,13 @@ func (m *model) crash() {
 		m.fs = m.fs.Crash(m.rng)
 	}
 	m.open()
+	m.regrow()
 }
 
 // check compares everything recoverable, or a sample of it, with the true history.
 func (m *model) check(sample int) {
 	m.looked()
+	m.checkTwig()
 	intervals := m.j.Intervals()
 	for _, p := range m.kept {
 		m.compare(p, func(x instant) bool { return x.pos == p.Position })
@@ -334,7 +365,11 @@ func TestModel(t *testing.T) {
 			}
 			if !alive || m.rng.IntN(2) == 0 {
 				m.fs.OnOp(func(vfstest.Op) error { return vfstest.ErrCrashed })
-				m.crash()
+				if m.store != nil && m.rng.IntN(3) == 0 {
+					m.lose()
+				} else {
+					m.crash()
+				}
 			}
 			m.fs.OnOp(nil)
 			m.check(4)
@@ -343,8 +378,9 @@ func TestModel(t *testing.T) {
 		m.check(30)
 		m.quiesce()
 		m.check(30)
+		m.prune()
 		require.NoError(t, m.j.Close())
-		r, err := Verify(t.Context(), m.fs, simDir, VerifyOptions{Keys: testKeys})
+		r, err := Verify(t.Context(), m.fs, simDir, VerifyOptions{Keys: testKeys, Blobs: m.o.Blobs})
 		require.NoError(t, err)
 		require.Empty(t, r.Problems)
 		require.Zero(t, r.TornBytes)
@@ -387,8 +423,17 @@ func (m *model) faultyStep(errIO error) {
 		m.src.reconnect(m.j.State())
 		return true
 	}
-	if m.rng.IntN(3) == 0 {
+	switch m.rng.IntN(10) {
+	case 0, 1, 2:
 		m.src.write()
+		return
+	case 3:
+		if _, err := m.j.Maintain(m.t.Context(), Limits{Urgent: true}); err != nil {
+			require.ErrorIs(m.t, err, errIO)
+		}
+		return
+	case 4:
+		failed(m.j.Seal())
 		return
 	}
 	for _, b := range m.src.frames() {

@@ -79,7 +79,7 @@ func worthwhile(f figures, l *Limits) bool {
 }
 
 func (j *Journal) beginSurvey(c *catalogue, l *Limits) bool {
-	s, r := &j.survey, j.retention()
+	s, r := &j.survey, c.bounded(j.retention())
 	if s.retained.same(&r) && !s.ended.IsZero() {
 		return false
 	}
@@ -110,7 +110,7 @@ func (j *Journal) surveyRange(ctx context.Context, c *catalogue, g []int, from, 
 		inputs = append(inputs, counted{j.runIterator(&c.Runs[i], from, to), &in})
 	}
 	next := *c
-	next.Retained = j.retention()
+	next.Retained = c.bounded(j.retention())
 	out := int64(0)
 	it := counted{layer.Merge(inputs, next.keep(c.bottom(g, j.meta.Parent != nil))), &out}
 	for {

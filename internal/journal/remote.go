@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 
 	"github.com/understudy-dr/understudy/internal/blob"
 	"github.com/understudy-dr/understudy/internal/encryption"
@@ -130,6 +131,8 @@ const (
 func (c *catalogue) skip() {
 	c.Next += skippedFiles
 	c.Fold.Highest += skippedPositions
+	last, _ := c.flushed()
+	c.Branches = slices.DeleteFunc(c.Branches, func(b branchRef) bool { return last.Less(b.Point.version()) }) // their point was lost
 }
 
 func readIdentity(ctx context.Context, store blob.Store) (identity, meta, error) {

@@ -255,6 +255,67 @@ func TestRestoredIsNotTakenForWhatWasLost(t *testing.T) {
 	require.NoError(t, h.j.Close())
 }
 
+// The past is let go of up to a point that is not in layers yet, and the disk is lost: the newest state that is in layers is
+// there, nothing that was not is made up, and what the source sends next can be recovered.
+func TestRetentionBeyondWhatIsRestored(t *testing.T) {
+	h, _ := newRemote(t, Options{})
+	h.write(10, 0)
+	quiesce(t, h.j)
+	flushed := h.pos
+	h.write(6, 10)
+	o := h.o
+	o.Blobs, o.Remote = nil, false
+	o.Parents = func(string) (*Journal, error) { return h.j, nil }
+	b, err := h.j.CreateBranch(t.Context(), h.at(113), h.fs, "/branch", o)
+	require.NoError(t, err)
+	require.NoError(t, b.Close())
+	kept := h.at(112)
+	require.NoError(t, h.j.Retain(Retention{Since: time.Unix(0, 115), Points: []Point{kept}}))
+	for did := true; did; {
+		did, err = h.j.Maintain(t.Context(), Limits{Urgent: true})
+		require.NoError(t, err)
+	}
+	_, err = h.j.Check(flushed)
+	require.Equal(t, fault.NotFound, fault.KindOf(err), "it was let go of")
+	require.NoError(t, h.j.Close())
+	require.NoError(t, h.restore())
+	p, err := h.j.Latest()
+	require.NoError(t, err)
+	require.Equal(t, flushed, p.Position)
+	got, err := h.read(h.j, p, 0, len(h.disk))
+	require.NoError(t, err)
+	require.Equal(t, h.states[flushed], got)
+	for _, gone := range []Point{kept, {Epoch: 1, Position: 113}, {Epoch: 1, Position: 115}} {
+		_, err = h.j.View(t.Context(), gone)
+		require.Equal(t, fault.NotFound, fault.KindOf(err), "%d: %v", gone.Position, err)
+	}
+	require.Empty(t, h.j.Branches())
+	h.epoch, h.pos = 2, h.j.State().Highest+1
+	h.append(epochFrame(t, 2, h.pos), doneFrame(2, h.pos))
+	_, err = h.j.Check(h.pos)
+	require.NoError(t, err)
+	require.NoError(t, h.j.Close())
+
+	h, _ = newRemote(t, Options{}) // the same with nothing in layers
+	h.epoch = 2
+	h.append(epochFrame(t, 2, 200), doneFrame(2, 200))
+	h.pos = 200
+	h.write(5, 0)
+	require.NoError(t, h.j.Retain(Retention{Since: time.Unix(0, 203)}))
+	for did := true; did; {
+		did, err = h.j.Maintain(t.Context(), Limits{Urgent: true})
+		require.NoError(t, err)
+	}
+	require.NoError(t, h.j.Close())
+	require.NoError(t, h.restore())
+	require.Zero(t, h.j.State().Epoch)
+	h.pos = h.j.State().Highest + 1
+	h.append(epochFrame(t, 1, h.pos), doneFrame(1, h.pos))
+	_, err = h.j.Check(h.pos)
+	require.NoError(t, err)
+	require.NoError(t, h.j.Close())
+}
+
 // Power fails at every operation of Restore; the next one makes the journal all the same. Segments that are there already belong to
 // something else.
 func TestRestoreCrashes(t *testing.T) {

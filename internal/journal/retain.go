@@ -40,6 +40,36 @@ func (p *published) retainable(at Point) bool {
 	return at.version().Compare(p.retained.From) < 0 && p.retained.holds(at.version())
 }
 
+// flushed is the newest state that is in layers, whole; the zero Version when there is none.
+func (c *catalogue) flushed() (layer.Version, int64) {
+	f := c.Fold.fold()
+	for e := range f.epochs {
+		if e.recoverable() {
+			return layer.Version{Epoch: e.Number, Position: e.to()}, e.toTime()
+		}
+	}
+	return layer.Version{}, 0
+}
+
+// bounded is what of a Retention takes effect on disk: nothing is let go of that the newest state in layers shows. Segments may be
+// lost with the local disk, and then that state is what there is.
+func (c *catalogue) bounded(r retained) retained {
+	last, at := c.flushed()
+	if last.Less(c.Retained.From) {
+		last, at = c.Retained.From, c.Retained.FromTime
+	}
+	if r.From.Compare(last) <= 0 {
+		return r
+	}
+	b := retained{From: last, FromTime: at}
+	for _, p := range r.Points {
+		if p.version().Less(last) {
+			b.Points = append(b.Points, p)
+		}
+	}
+	return b
+}
+
 // keep is what a merge must leave readable.
 func (c *catalogue) keep(bottom bool) layer.Keep {
 	k := layer.Keep{From: c.Retained.From, Bottom: bottom}
