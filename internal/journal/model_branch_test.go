@@ -95,6 +95,7 @@ func (m *model) grow() bool {
 	if m.rng.IntN(3) == 0 {
 		x.Kind = wire.KindZero
 		clear(content)
+		content = nil
 	} else {
 		for i := range content {
 			content[i] = byte(w.pos)
