@@ -92,7 +92,7 @@ func TestBadRequests(t *testing.T) {
 		{"expired", signed{at: time.Now().Add(-time.Hour)}, 403, "InvalidSignatureException", "Signature expired"},
 		{"not yet valid", signed{at: time.Now().Add(time.Hour)}, 403, "InvalidSignatureException", "not yet current"},
 		{"wrong region", signed{region: "eu-west-1"}, 403, "InvalidSignatureException", harness.Region},
-		{"unknown service", signed{service: "ec2"}, 403, "InvalidSignatureException", "correct service"},
+		{"unknown service", signed{service: "sqs"}, 403, "InvalidSignatureException", "correct service"},
 		{"unknown operation", signed{path: "/Nonsense"}, 404, "UnknownOperationException", "no such operation"},
 		{"no JSON", signed{body: `{"filters":`}, 400, "ValidationException", "cannotParse"},
 		{"wrong type", signed{body: `{"maxResults":"many"}`}, 400, "ValidationException", "maxResults"},
@@ -101,7 +101,7 @@ func TestBadRequests(t *testing.T) {
 		{"unknown server", signed{path: "/StopReplication", body: `{"sourceServerID":"s-00000000000000000"}`}, 404, "ResourceNotFoundException", "s-00000000000000000"},
 		{"forged page token", signed{body: `{"nextToken":"forged"}`}, 400, "ValidationException", "nextToken"},
 		{"too large", signed{body: `{"filters":"` + strings.Repeat("x", 2<<20) + `"}`}, 413, "RequestEntityTooLargeException", "too large"},
-		{"not there yet", signed{path: "/StartRecovery", body: `{"sourceServers":[{"sourceServerID":"s-00000000000000000"}]}`}, 501, "NotImplementedException", "StartRecovery"},
+		{"nothing to recover", signed{path: "/StartRecovery", body: `{"sourceServers":[{"sourceServerID":"s-00000000000000000"}]}`}, 409, "ConflictException", "does not exist"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			status, code, message := c.request.do(t, s)

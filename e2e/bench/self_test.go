@@ -101,7 +101,7 @@ func serve(dir, socket string) error {
 		return err
 	}
 	defer j.Close()
-	o := volume.NewOpener(func(string) (*journal.Journal, error) { return j, nil }, volume.Options{})
+	o := volume.NewOpener(func(string) (*journal.Journal, error) { return j, nil })
 	defer o.Close()
 	v, err := o.Open(ctx, "bench", 0, volume.Choice{})
 	if err != nil {

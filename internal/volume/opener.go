@@ -1,7 +1,6 @@
 package volume
 
 import (
-	"container/list"
 	"context"
 	"errors"
 	"sync"
@@ -9,12 +8,6 @@ import (
 	"github.com/understudy-dr/understudy/internal/fault"
 	"github.com/understudy-dr/understudy/internal/journal"
 )
-
-// Options of an Opener.
-type Options struct {
-	IdleViews  int   // views that nobody looks at, kept for the next to come; default 4
-	IdleMemory int64 // and what they may take together, in bytes; default 256 MiB
-}
 
 // Journals finds the journal of a source server; sink.Server's method Journal is one.
 type Journals func(serverID string) (*journal.Journal, error)
@@ -32,30 +25,22 @@ type shared struct {
 	view  *journal.View
 	err   error
 
-	refs int           // guarded by Opener.mu
-	idle *list.Element // in Opener.idle when refs is 0
+	refs int // guarded by Opener.mu
 }
 
-// Opener opens volumes.
+// Opener opens volumes. A view is let go of with its last volume: it costs little to open, and holds files that may be
+// waiting to be deleted.
 type Opener struct {
 	journals Journals
-	o        Options
 
 	mu     sync.Mutex
 	views  map[key]*shared
-	idle   *list.List // of *shared, newest first
 	closed bool
 }
 
 // NewOpener returns an Opener on these journals.
-func NewOpener(j Journals, o Options) *Opener {
-	if o.IdleViews <= 0 {
-		o.IdleViews = 4
-	}
-	if o.IdleMemory <= 0 {
-		o.IdleMemory = 256 << 20
-	}
-	return &Opener{journals: j, o: o, views: map[key]*shared{}, idle: list.New()}
+func NewOpener(j Journals) *Opener {
+	return &Opener{journals: j, views: map[key]*shared{}}
 }
 
 // Resolve turns a choice into a point without opening it.
@@ -139,11 +124,7 @@ func (o *Opener) join(k key) (s *shared, maker bool, err error) {
 		o.views[k] = s
 	}
 	s.refs++
-	if s.idle != nil {
-		o.idle.Remove(s.idle)
-		s.idle = nil
-	}
-	return s, maker, o.trim()
+	return s, maker, nil
 }
 
 // made lets the others in. A failure is for those who waited only; the next to come tries again.
@@ -163,40 +144,14 @@ func (o *Opener) release(s *shared) error {
 	if s.refs > 0 || o.views[s.key] != s {
 		return nil // somebody else's, or it never came to be
 	}
-	s.idle = o.idle.PushFront(s)
-	return o.trim()
+	delete(o.views, s.key)
+	return s.view.Close()
 }
 
-// trim closes idle views over the limits, the longest idle first, and those whose journal has closed.
-func (o *Opener) trim() error {
-	limit, memory := o.o.IdleViews, int64(0)
-	if o.closed {
-		limit = 0
-	}
-	var errs []error
-	n := 0
-	for el := o.idle.Front(); el != nil; {
-		s := el.Value.(*shared)
-		next := el.Next()
-		gone := s.key.j.Closed()
-		if !gone {
-			n++
-			memory += s.view.Memory()
-		}
-		if gone || n > limit || memory > o.o.IdleMemory {
-			o.idle.Remove(el)
-			delete(o.views, s.key)
-			errs = append(errs, s.view.Close())
-		}
-		el = next
-	}
-	return errors.Join(errs...)
-}
-
-// Close lets go of idle views. Volumes still open stay usable until they are closed.
+// Close refuses what comes from now on. Volumes still open stay usable until they are closed.
 func (o *Opener) Close() error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.closed = true
-	return o.trim()
+	return nil
 }

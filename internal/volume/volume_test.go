@@ -47,19 +47,19 @@ func newJournal(t *testing.T, n int) *journal.Journal {
 	return j
 }
 
-func opener(t *testing.T, j *journal.Journal, o Options) *Opener {
+func opener(t *testing.T, j *journal.Journal) *Opener {
 	op := NewOpener(func(id string) (*journal.Journal, error) {
 		if id != "s-1" {
 			return nil, fault.New(fault.NotFound, "test", "no server %s", id)
 		}
 		return j, nil
-	}, o)
+	})
 	t.Cleanup(func() { require.NoError(t, op.Close()) })
 	return op
 }
 
 func TestChoices(t *testing.T) {
-	o := opener(t, newJournal(t, 9), Options{})
+	o := opener(t, newJournal(t, 9))
 	for _, c := range []struct {
 		choice Choice
 		want   byte
@@ -87,7 +87,7 @@ func TestChoices(t *testing.T) {
 }
 
 func TestRefused(t *testing.T) {
-	o := opener(t, newJournal(t, 2), Options{})
+	o := opener(t, newJournal(t, 2))
 	for _, c := range []struct {
 		server string
 		disk   uint16
@@ -111,10 +111,10 @@ func TestRefused(t *testing.T) {
 	require.NoError(t, v.Close())
 }
 
-// Volumes of one point share a view; idle ones are kept up to the limit, and not beyond their journal.
+// Volumes of one point share a view, which is let go of with the last of them.
 func TestSharing(t *testing.T) {
 	j := newJournal(t, 9)
-	o := opener(t, j, Options{IdleViews: 2})
+	o := opener(t, j)
 	var all sync.WaitGroup
 	volumes := make([]*Volume, 16)
 	for i := range volumes {
@@ -130,23 +130,12 @@ func TestSharing(t *testing.T) {
 		require.NotNil(t, v)
 		require.Same(t, volumes[0].s.view, v.s.view)
 	}
-	require.Zero(t, o.idle.Len())
 	view := volumes[0].s.view
-	for _, v := range volumes {
+	for i, v := range volumes {
+		require.Len(t, o.views, 1, i)
 		require.NoError(t, v.Close())
 	}
-	require.Equal(t, 1, o.idle.Len())
-	again, err := o.Open(t.Context(), "s-1", 2, Choice{Position: 105})
-	require.NoError(t, err)
-	require.Same(t, view, again.s.view)
-	require.NoError(t, again.Close())
-	for p := uint64(101); p <= 104; p++ {
-		v, err := o.Open(t.Context(), "s-1", 2, Choice{Position: p})
-		require.NoError(t, err)
-		require.NoError(t, v.Close())
-	}
-	require.Equal(t, 2, o.idle.Len())
-	require.Len(t, o.views, 2)
+	require.Empty(t, o.views)
 	require.Equal(t, fault.Conflict, fault.KindOf(view.ReadAt(t.Context(), 2, make([]byte, 1), 0)), "it was let go")
 
 	held, err := o.Open(t.Context(), "s-1", 2, Choice{})
@@ -154,5 +143,5 @@ func TestSharing(t *testing.T) {
 	require.NoError(t, j.Close())
 	require.Equal(t, fault.Conflict, fault.KindOf(held.ReadAt(t.Context(), make([]byte, 1), 0)))
 	require.NoError(t, held.Close())
-	require.Zero(t, o.idle.Len())
+	require.Empty(t, o.views)
 }

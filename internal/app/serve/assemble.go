@@ -116,7 +116,7 @@ func assemble(ctx context.Context, c Config) (_ *server, err error) {
 	if err != nil {
 		return nil, err
 	}
-	s.volumes = volume.NewOpener(s.sink.Journal, volume.Options{})
+	s.volumes = volume.NewOpener(s.sink.Journal)
 	s.accounts, s.servers, s.templates = accounts.New(s.store), servers.New(s.store), templates.New(s.store)
 	s.engine = replication.New(s.store, replica{s.sink}, c.Log)
 	if s.retention, err = points.NewRetention(s.store, s.sink, c.Window, c.Log); err != nil {

@@ -55,7 +55,7 @@ const (
 	// copy began anew divergeRestarts times within restartWindow and never was complete.
 	divergeLag      = 5 * time.Minute
 	divergeAfter    = 30 * time.Minute
-	divergeRestarts = 3
+	divergeRestarts = 10
 	restartWindow   = time.Hour
 
 	// checkpointEvery is how often measured progress is stored when nothing else changes.

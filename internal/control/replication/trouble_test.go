@@ -121,12 +121,12 @@ func TestACopyThatNeverEndsIsNotConverging(t *testing.T) {
 				wait(time.Minute)
 			}
 		}
-		anew(2)
+		anew(9)
 		require.Equal(t, state.InitialSync, w.info().State)
 		anew(2)
 		i := w.until(state.Stalled, 10*time.Second)
 		require.Equal(t, state.NotConverging, i.Error.Code)
-		require.Contains(t, i.Error.Raw, "the copy began anew 3 times within 1h0m0s")
+		require.Contains(t, i.Error.Raw, "the copy began anew 10 times within 1h0m0s")
 		require.Nil(t, w.until(state.Continuous, 10*time.Minute).Error, "a copy that is complete ends it")
 	})
 }
