@@ -230,7 +230,8 @@ func TestDeletesFail(t *testing.T) {
 	require.NoError(t, h.j.Seal())
 	store.before = failing("delete", "")
 	for range 2 {
-		for did, err := true, error(nil); did; {
+		for did := true; did; {
+			var err error
 			if did, err = h.j.Maintain(t.Context(), Limits{}); !did {
 				require.ErrorIs(t, err, errIO, "it is told, when there is nothing else to do")
 			}
