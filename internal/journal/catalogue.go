@@ -129,6 +129,20 @@ func (c *catalogue) names(yield func(string) bool) {
 	}
 }
 
+// numbers of the objects that the catalogue needs.
+func (c *catalogue) numbers() map[string]uint64 {
+	m := map[string]uint64{}
+	for i := range c.Runs {
+		for k := range c.Runs[i].Layers {
+			m[c.Runs[i].Layers[k].Name] = c.Runs[i].Layers[k].Info.Number
+		}
+	}
+	for i := range c.Timelines {
+		m[c.Timelines[i].Name] = c.Timelines[i].Number
+	}
+	return m
+}
+
 func catAAD(generation uint64) []byte {
 	return binary.LittleEndian.AppendUint64([]byte("catalogue"), generation)
 }
@@ -356,11 +370,18 @@ func (j *Journal) remoteCatalogues(ctx context.Context, generation uint64) ([]bl
 	return list, nil
 }
 
-// notSuperseded makes sure, once after opening and before anything is changed, that this directory is no old copy: on its
-// word everything would be deleted that came after.
+// notSuperseded makes sure, once after opening and before anything is changed, that object storage is this journal's, and that this
+// directory is no old copy: on its word everything would be deleted that came after.
 func (j *Journal) notSuperseded(ctx context.Context, generation uint64) error {
 	if j.newest || !j.o.Remote {
 		return nil
+	}
+	switch _, there, err := readIdentity(ctx, j.blobs); {
+	case fault.Is(err, fault.NotFound) || err == nil && there.ID != j.meta.ID:
+		return fault.New(fault.Conflict, "journal: "+j.dir, "object storage does not hold this journal").
+			WithHint("configure the store that it was made with")
+	case err != nil:
+		return err
 	}
 	_, err := j.remoteCatalogues(ctx, generation)
 	j.newest = err == nil

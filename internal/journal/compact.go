@@ -2,6 +2,7 @@ package journal
 
 import (
 	"context"
+	"math"
 	"slices"
 
 	"github.com/klauspost/compress/zstd"
@@ -278,6 +279,9 @@ func (it *runIterator) open(ctx context.Context) error {
 	r, err := it.j.layer(ctx, ref)
 	switch {
 	case unreadable(err):
+		if err := it.j.writeOff(ctx, ref.Name, err); err != nil {
+			return err
+		}
 		it.j.log.Error("journal: layer lost", "dir", it.j.dir, "file", ref.Name, "err", err)
 		it.cur = layer.Unreadable(it.j.lostRanges(ref, from, to))
 	case err != nil:
@@ -291,6 +295,37 @@ func (it *runIterator) open(ctx context.Context) error {
 // unreadable tells whether a file is not there or not what it was, for good.
 func unreadable(err error) bool {
 	return fault.Is(err, fault.Corruption) || fault.Is(err, fault.NotFound)
+}
+
+// writeOff is asked before a layer that cannot be read becomes lost for good. Where several files are missing and all that is there is
+// newer, it is the store that is missing: not mounted, another one, or emptied by a rule for old objects.
+func (j *Journal) writeOff(ctx context.Context, name string, cause error) error {
+	if !fault.Is(cause, fault.NotFound) {
+		return nil
+	}
+	there := map[string]bool{}
+	for _, kind := range []string{"layer-", "timeline-"} {
+		list, err := j.blobs.List(ctx, kind)
+		if err != nil {
+			return err
+		}
+		for _, o := range list {
+			there[o.Name] = true
+		}
+	}
+	missing, newest, oldest := 0, uint64(0), uint64(math.MaxUint64)
+	for name, number := range j.catalogue().numbers() {
+		if there[name] {
+			oldest = min(oldest, number)
+		} else {
+			missing, newest = missing+1, max(newest, number)
+		}
+	}
+	if missing < 2 || oldest < newest {
+		return nil
+	}
+	return fault.New(fault.Transient, "journal: "+name, "is missing with everything older, so nothing is merged").
+		WithHint("see whether the store that holds the layers is the right one, and is mounted")
 }
 
 // lostRanges is what a layer may have said of [from, to), disk by disk.

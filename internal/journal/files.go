@@ -131,12 +131,7 @@ func (j *Journal) discard(old, c *catalogue, flushed []*segment) {
 	for name := range c.names {
 		kept[name] = true
 	}
-	number := map[string]uint64{}
-	for i := range old.Runs {
-		for k := range old.Runs[i].Layers {
-			number[old.Runs[i].Layers[k].Name] = old.Runs[i].Layers[k].Info.Number
-		}
-	}
+	number := old.numbers()
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	for name := range old.names {

@@ -172,6 +172,77 @@ func TestOldCopyDeletesNothing(t *testing.T) {
 	require.NoError(t, h.j.Close())
 }
 
+// The bucket is another one, which is empty: nothing is written off, and nothing is done there.
+func TestAnotherBucket(t *testing.T) {
+	h, store := newRemote(t, Options{SegmentBytes: 1400})
+	h.write(30, 0)
+	quiesce(t, h.j)
+	require.NoError(t, h.j.Close())
+	right := store.Store
+	other, err := dir.New(vfstest.New(), "/bucket")
+	require.NoError(t, err)
+	store.Store = other
+	_, err = Open(t.Context(), h.fs, simDir, h.o)
+	require.Equal(t, fault.Conflict, fault.KindOf(err), err)
+	store.before = failing("list", "")
+	h.j, err = Open(t.Context(), h.fs, simDir, h.o)
+	require.NoError(t, err)
+	store.before = nil
+	h.write(10, 0)
+	require.NoError(t, h.j.Seal())
+	_, err = h.j.Maintain(t.Context(), Limits{})
+	require.Equal(t, fault.Conflict, fault.KindOf(err), err)
+	require.NoError(t, h.j.Close())
+	left, err := other.List(t.Context(), "")
+	require.NoError(t, err)
+	require.Empty(t, left)
+	store.Store = right
+	h.j, err = Open(t.Context(), h.fs, simDir, h.o)
+	require.NoError(t, err)
+	quiesce(t, h.j)
+	h.same(h.pos)
+	require.NoError(t, h.j.Close())
+}
+
+// What holds the layers is not mounted: reads fail, but nothing is written off for good.
+func TestStoreIsNotThere(t *testing.T) {
+	h, store := newHooked(t, Options{SegmentBytes: 1400})
+	h.write(30, 0)
+	quiesce(t, h.j)
+	right := store.Store
+	other, err := dir.New(vfstest.New(), "/blobs")
+	require.NoError(t, err)
+	h.reopen()
+	store.Store = other
+	_, err = h.j.Check(h.pos)
+	require.Equal(t, fault.Corruption, fault.KindOf(err), "a missing timeline does not mean that the point was let go of: %v", err)
+	for err = nil; err == nil; {
+		h.write(10, 0)
+		require.NoError(t, h.j.Seal())
+		for did := true; did && err == nil; {
+			did, err = h.j.Maintain(t.Context(), Limits{Urgent: true})
+		}
+	}
+	require.Equal(t, fault.Transient, fault.KindOf(err), err)
+	for _, o := range must(other.List(t.Context(), "")) { // what was flushed meanwhile
+		b, err := blob.Get(t.Context(), other, o.Name, 1<<20)
+		require.NoError(t, err)
+		require.NoError(t, blob.Put(t.Context(), right, o.Name, b))
+	}
+	store.Store = right
+	h.reopen()
+	quiesce(t, h.j)
+	h.same(h.pos)
+	require.NoError(t, h.j.Close())
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
 // A journal that was made for the local directory and has no layers yet moves to object storage, with all it takes to
 // restore it.
 func TestMoveToObjectStorage(t *testing.T) {

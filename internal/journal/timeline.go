@@ -157,7 +157,7 @@ func (j *Journal) timeline(ctx context.Context, ref *timelineRef) ([]end, error)
 	return j.idx.get(endsKey{timeline: true, number: ref.Number}, func() ([]end, error) {
 		b, err := blob.Get(ctx, j.blobs, ref.Name, ref.Bytes)
 		if err != nil {
-			return nil, fault.Wrap("journal: "+ref.Name, err)
+			return nil, missing(ref.Name, err)
 		}
 		ends, err := parseTimeline(&j.directory, ref.Number, b)
 		return ends, fault.Wrap("journal: "+ref.Name, err)
