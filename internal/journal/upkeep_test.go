@@ -267,7 +267,7 @@ func TestFullDiskGivesItsRoomBack(t *testing.T) {
 		}
 		if failed > 0 {
 			_, _ = h.j.Maintain(t.Context(), Limits{Urgent: true})
-			require.LessOrEqual(t, len(h.stored()), len(h.named())+3, "room %d", room)
+			require.LessOrEqual(t, len(h.stored()), len(h.named())+6, "room %d: no more than one step makes", room)
 		}
 		h.fs.SetCapacity(1 << 30)
 		quiesce(t, h.j)
