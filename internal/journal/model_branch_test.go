@@ -3,6 +3,7 @@ package journal
 import (
 	"errors"
 	"slices"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -82,6 +83,9 @@ func (m *model) grow() bool {
 	case 0:
 		return m.survives(m.cut())
 	case 1:
+		if err := w.j.Retain(Retention{Since: time.Unix(0, int64(w.pos))}); err != nil {
+			return m.survives(err)
+		}
 		return m.survives(w.j.Seal())
 	case 2, 3, 4:
 		_, err := w.j.Maintain(m.t.Context(), Limits{Urgent: true})
