@@ -45,7 +45,8 @@ func (c *catalogue) flushed() (layer.Version, int64) {
 	f := c.Fold.fold()
 	for e := range f.epochs {
 		if e.recoverable() {
-			return layer.Version{Epoch: e.Number, Position: e.to()}, e.toTime()
+			// The last bio may be later than the watermark, when the one after it was cut in two by the segment's end.
+			return layer.Version{Epoch: e.Number, Position: e.to()}, max(e.toTime(), e.Clock)
 		}
 	}
 	return layer.Version{}, 0
