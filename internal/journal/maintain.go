@@ -83,6 +83,11 @@ func (j *Journal) tidy(ctx context.Context) (bool, error) {
 func (j *Journal) sealOld(_ context.Context, l *Limits) (bool, error) {
 	j.w.Lock()
 	defer j.w.Unlock()
+	if l.Urgent {
+		if err := j.dropSpares(); err != nil {
+			return false, err
+		}
+	}
 	if l.SealAfter <= 0 || j.closing || j.failed != nil || j.tail == nil || j.tail.frames == 0 || time.Since(j.began) < l.SealAfter {
 		return false, nil
 	}

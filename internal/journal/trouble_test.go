@@ -143,6 +143,48 @@ func TestMaintainIsStopped(t *testing.T) {
 	}
 }
 
+// A segment that was flushed becomes the next one, also in spite of a crash; where room is short it is given back.
+func TestSpares(t *testing.T) {
+	h := newHistory(t, Options{SegmentBytes: 1400})
+	spares := func() int {
+		list, err := h.j.spares()
+		require.NoError(t, err)
+		return len(list)
+	}
+	h.write(30, 0)
+	quiesceAtEase(t, h.j)
+	require.Equal(t, maxSpares, spares())
+	h.write(2, 0)
+	require.NoError(t, h.j.Seal())
+	h.write(2, 4)
+	require.Less(t, spares(), maxSpares, "one is in use")
+	for seed := range uint64(20) {
+		_ = h.j.Close()
+		h.fs = h.fs.Crash(newRand(seed))
+		var err error
+		h.j, err = Open(t.Context(), h.fs, simDir, h.o)
+		require.NoError(t, err)
+		h.write(1, 0)
+		h.same(h.pos)
+		quiesceAtEase(t, h.j)
+	}
+	quiesce(t, h.j)
+	require.Zero(t, spares())
+	h.write(5, 0)
+	h.same(h.pos)
+	require.NoError(t, h.j.Close())
+}
+
+// quiesceAtEase is quiesce with room to spare.
+func quiesceAtEase(t *testing.T, j *Journal) {
+	require.NoError(t, j.Seal())
+	for did := true; did; {
+		var err error
+		did, err = j.Maintain(t.Context(), Limits{})
+		require.NoError(t, err)
+	}
+}
+
 // A source writes, the journal is maintained, retained, scrubbed and read, all at once.
 func TestAllAtOnce(t *testing.T) {
 	h := newHistory(t, Options{SegmentBytes: 1400, LayerBytes: 3000})
