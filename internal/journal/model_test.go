@@ -260,11 +260,13 @@ func (m *model) checkTime(intervals []Interval, ns int64) {
 	}
 	// Writes with exactly this stamp may be in or out.
 	m.compare(p, func(x instant) bool {
-		next := int64(1<<63 - 1)
-		for _, y := range m.src.history {
+		next := int64(1<<63 - 1) // what came after x; positions that a lost disk took along were given again
+		for _, y := range slices.Backward(m.src.history) {
+			if y.epoch == x.epoch && y.pos == x.pos && y.time == x.time {
+				break
+			}
 			if y.pos > x.pos {
 				next = y.time
-				break
 			}
 		}
 		return x.time <= ns && next >= ns
