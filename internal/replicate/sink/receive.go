@@ -45,6 +45,7 @@ func (se *session) receive() error {
 }
 
 func (se *session) read(frames chan<- arrival, free <-chan []byte, quit <-chan struct{}) {
+	var prover wire.Prover
 	for {
 		var a arrival
 		select {
@@ -58,7 +59,9 @@ func (se *session) read(frames chan<- arrival, free <-chan []byte, quit <-chan s
 		case <-quit:
 			return
 		default:
-			a.f, a.buf, a.err = se.conn.Receive(a.buf)
+			if a.f, a.buf, a.err = se.conn.Receive(a.buf); a.err == nil {
+				a.err = prover.Prove(&a.f) // what is acknowledged is what the source had
+			}
 		}
 		select {
 		case frames <- a:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/binary"
 	"errors"
 	"strings"
 	"sync"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"github.com/zeebo/xxh3"
 
 	"github.com/understudy-dr/understudy/internal/fault"
 	"github.com/understudy-dr/understudy/internal/vfs/vfstest"
@@ -106,12 +108,19 @@ func TestBadFrames(t *testing.T) {
 	flipped := data(1, 120, 0, 9)
 	flipped[len(flipped)-1] ^= 1
 	outside := data(1, 120, 1<<20, 9)
+	other := data(1, 120, 0, 9)
+	other[wire.HeaderSize+wire.ExtentSize] ^= 1 // of the sum that its source made
+	seal := xxh3.New()
+	_, _ = seal.Write(other[:wire.HeaderSize-8])
+	_, _ = seal.Write(other[wire.HeaderSize:])
+	binary.LittleEndian.PutUint64(other[wire.HeaderSize-8:], seal.Sum64())
 	for _, c := range []struct {
 		name string
 		bad  []byte
 		kind fault.Kind
 	}{
 		{"flipped bit", flipped, fault.Corruption},
+		{"not what its source summed", other, fault.Corruption},
 		{"not to be stored", wire.Control(wire.TypeAck, 1, 0, 0, 0), fault.Invalid},
 		{"other epoch", data(2, 120, 0, 9), fault.Conflict},
 		{"position again", data(1, 110, 0, 9), fault.Conflict},
