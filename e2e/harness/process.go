@@ -45,9 +45,27 @@ func Start(t T, name string, cmd *exec.Cmd) *Process {
 		p.err = cmd.Wait()
 		close(p.done)
 	}()
-	t.Cleanup(func() { p.Stop(t) })
+	t.Cleanup(func() {
+		p.Stop(t)
+		if f, ok := t.(interface{ Failed() bool }); ok && f.Failed() {
+			t.Logf("%s (pid %d) had to say:\n%s", name, cmd.Process.Pid, p.complaints())
+		}
+	})
 	return p
 }
+
+// complaints is the last lines that are more than news.
+func (p *Process) complaints() string {
+	var lines []string
+	for line := range strings.Lines(p.Log()) {
+		if !strings.Contains(line, "level=INFO") && !strings.Contains(line, "level=DEBUG") {
+			lines = append(lines, line)
+		}
+	}
+	return strings.Join(lines[max(0, len(lines)-maxComplaints):], "")
+}
+
+const maxComplaints = 40
 
 // Stop asks the process to end (SIGTERM) and kills it after half a minute. Stopping twice is fine.
 func (p *Process) Stop(t T) {
