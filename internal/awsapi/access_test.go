@@ -18,6 +18,7 @@ import (
 	drstypes "github.com/aws/aws-sdk-go-v2/service/drs/types"
 	"github.com/stretchr/testify/require"
 
+	"github.com/understudy-dr/understudy/api/conformance"
 	"github.com/understudy-dr/understudy/api/drs"
 	"github.com/understudy-dr/understudy/internal/awsapi"
 	"github.com/understudy-dr/understudy/internal/control"
@@ -127,7 +128,7 @@ func (w *accessWorld) user(t *testing.T, name string, policies ...string) contro
 }
 
 func (w *accessWorld) client(k control.AccessKey) *sdkdrs.Client {
-	return sdkdrs.New(sdkdrs.Options{Region: region, BaseEndpoint: &w.server.URL, HTTPClient: w.server.Client(), RetryMaxAttempts: 1,
+	return sdkdrs.New(sdkdrs.Options{Region: region, BaseEndpoint: &w.server.URL, HTTPClient: conformance.Client(w.server.Client()), RetryMaxAttempts: 1,
 		Credentials: credentials.NewStaticCredentialsProvider(k.ID, k.Secret, k.Token)})
 }
 

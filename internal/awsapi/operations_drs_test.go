@@ -10,6 +10,7 @@ import (
 	drstypes "github.com/aws/aws-sdk-go-v2/service/drs/types"
 	"github.com/stretchr/testify/require"
 
+	"github.com/understudy-dr/understudy/api/conformance"
 	"github.com/understudy-dr/understudy/internal/control"
 	"github.com/understudy-dr/understudy/internal/control/extended"
 	"github.com/understudy-dr/understudy/internal/control/failback"
@@ -18,7 +19,7 @@ import (
 )
 
 func (i *installation) drs(k control.AccessKey) *sdkdrs.Client {
-	return sdkdrs.New(sdkdrs.Options{Region: region, BaseEndpoint: &i.server.URL, HTTPClient: i.server.Client(), Credentials: static(k), RetryMaxAttempts: 1})
+	return sdkdrs.New(sdkdrs.Options{Region: region, BaseEndpoint: &i.server.URL, HTTPClient: conformance.Client(i.server.Client()), Credentials: static(k), RetryMaxAttempts: 1})
 }
 
 // Where nobody can launch, everything is checked first, and then the answer says plainly what is missing.

@@ -29,7 +29,7 @@ import (
 )
 
 func (i *installation) mgn(k control.AccessKey) *sdkmgn.Client {
-	return sdkmgn.New(sdkmgn.Options{Region: region, BaseEndpoint: &i.server.URL, HTTPClient: i.server.Client(), Credentials: static(k), RetryMaxAttempts: 1})
+	return sdkmgn.New(sdkmgn.Options{Region: region, BaseEndpoint: &i.server.URL, HTTPClient: conformance.Client(i.server.Client()), Credentials: static(k), RetryMaxAttempts: 1})
 }
 
 // members asks by hand and returns the members of the answer, as clients other than the SDK see them.

@@ -16,6 +16,7 @@ import (
 	sdkmgn "github.com/aws/aws-sdk-go-v2/service/mgn"
 	"github.com/stretchr/testify/require"
 
+	"github.com/understudy-dr/understudy/api/conformance"
 	"github.com/understudy-dr/understudy/api/drs"
 	"github.com/understudy-dr/understudy/api/mgn"
 	"github.com/understudy-dr/understudy/api/rest"
@@ -106,13 +107,13 @@ func static(k control.AccessKey) aws.CredentialsProvider {
 
 func (w *world) drs(k control.AccessKey, opts ...func(*sdkdrs.Options)) *sdkdrs.Client {
 	return sdkdrs.New(sdkdrs.Options{
-		Region: region, BaseEndpoint: &w.server.URL, HTTPClient: w.server.Client(), Credentials: static(k), RetryMaxAttempts: 1,
+		Region: region, BaseEndpoint: &w.server.URL, HTTPClient: conformance.Client(w.server.Client()), Credentials: static(k), RetryMaxAttempts: 1,
 	}, opts...)
 }
 
 func (w *world) mgn(k control.AccessKey, opts ...func(*sdkmgn.Options)) *sdkmgn.Client {
 	return sdkmgn.New(sdkmgn.Options{
-		Region: region, BaseEndpoint: &w.server.URL, HTTPClient: w.server.Client(), Credentials: static(k), RetryMaxAttempts: 1,
+		Region: region, BaseEndpoint: &w.server.URL, HTTPClient: conformance.Client(w.server.Client()), Credentials: static(k), RetryMaxAttempts: 1,
 	}, opts...)
 }
 

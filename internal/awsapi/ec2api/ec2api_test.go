@@ -17,6 +17,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 	"github.com/stretchr/testify/require"
 
+	"github.com/understudy-dr/understudy/api/conformance"
 	"github.com/understudy-dr/understudy/internal/awsapi"
 	"github.com/understudy-dr/understudy/internal/awsapi/ec2api"
 	"github.com/understudy-dr/understudy/internal/control"
@@ -82,7 +83,7 @@ func (w *world) key(t *testing.T, account, user string) control.AccessKey {
 }
 
 func (w *world) client(k control.AccessKey) *ec2.Client {
-	return ec2.New(ec2.Options{Region: region, BaseEndpoint: &w.server.URL, HTTPClient: w.server.Client(), RetryMaxAttempts: 1,
+	return ec2.New(ec2.Options{Region: region, BaseEndpoint: &w.server.URL, HTTPClient: conformance.Client(w.server.Client()), RetryMaxAttempts: 1,
 		Credentials: credentials.NewStaticCredentialsProvider(k.ID, k.Secret, k.Token)})
 }
 

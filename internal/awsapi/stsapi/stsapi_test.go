@@ -15,6 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/stretchr/testify/require"
 
+	"github.com/understudy-dr/understudy/api/conformance"
 	"github.com/understudy-dr/understudy/internal/awsapi"
 	"github.com/understudy-dr/understudy/internal/awsapi/stsapi"
 	"github.com/understudy-dr/understudy/internal/control"
@@ -53,7 +54,7 @@ func setup(t *testing.T, rates awsapi.Rates) *world {
 }
 
 func (w *world) client(p aws.CredentialsProvider) *sts.Client {
-	return sts.New(sts.Options{Region: region, BaseEndpoint: &w.server.URL, HTTPClient: w.server.Client(), Credentials: p, RetryMaxAttempts: 1})
+	return sts.New(sts.Options{Region: region, BaseEndpoint: &w.server.URL, HTTPClient: conformance.Client(w.server.Client()), Credentials: p, RetryMaxAttempts: 1})
 }
 
 func static(k control.AccessKey) aws.CredentialsProvider {
