@@ -62,10 +62,30 @@ var dialect = records.Dialect{
 	Tables: `SELECT c.relname, COALESCE(p.relname, '') FROM pg_class c
 	         LEFT JOIN pg_constraint k ON k.conrelid = c.oid AND k.contype = 'f' LEFT JOIN pg_class p ON p.oid = k.confrelid
 	         WHERE c.relkind = 'r' AND c.relnamespace = current_schema()::regnamespace`,
-	Lock: func(ctx context.Context, tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, `SELECT pg_advisory_xact_lock($1)`, writer)
-		return err
+	Lock: func(ctx context.Context, tx *sql.Tx) (id string, err error) {
+		err = tx.QueryRowContext(ctx, `SELECT pg_current_xact_id()::text FROM pg_advisory_xact_lock($1)`, writer).Scan(&id)
+		return id, err
 	},
+	Committed: committed,
+}
+
+// committed asks what became of a transaction. One that the server is still at, for it has not noticed yet that nobody waits
+// for it, may go either way.
+func committed(ctx context.Context, db *sql.DB, id string) (bool, error) {
+	const op = "state: outcome"
+	var status sql.NullString
+	if err := db.QueryRowContext(ctx, `SELECT pg_xact_status($1::text::xid8)`, id).Scan(&status); err != nil {
+		return false, fault.New(kindOf(err), op, "%w", err)
+	}
+	switch status.String {
+	case "committed":
+		return true, nil
+	case "aborted":
+		return false, nil
+	case "in progress":
+		return false, fault.New(fault.Transient, op, "transaction %s is still under way", id)
+	}
+	return false, fault.New(fault.Unknown, op, "the server does not remember transaction %s", id)
 }
 
 // pools are the handles for reading and for writing. They connect when they are first used.

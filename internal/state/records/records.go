@@ -26,8 +26,12 @@ type Dialect struct {
 	Snapshot *sql.TxOptions         // makes a View one consistent snapshot; nil where every transaction is
 	// Tables is a query for all tables of ours, each with every table that it refers to, or ''.
 	Tables string
-	// Lock, when not nil, makes an Update the only one until its transaction ends.
-	Lock func(context.Context, *sql.Tx) error
+	// Lock, when not nil, makes an Update the only one until its transaction ends, and tells what Committed knows the
+	// transaction by.
+	Lock func(context.Context, *sql.Tx) (id string, err error)
+	// Committed, where there is Lock, tells what became of a transaction whose commit got no answer; fault.Transient while
+	// that cannot be told.
+	Committed func(ctx context.Context, db *sql.DB, id string) (bool, error)
 }
 
 // Store is a state.Store in an SQL database.
@@ -79,7 +83,7 @@ func (s *Store) Close() error {
 
 // View runs fn over one snapshot.
 func (s *Store) View(ctx context.Context, fn func(state.Reader) error) error {
-	raw, err := s.begin(ctx, s.read, s.dialect.Snapshot, nil)
+	raw, _, err := s.begin(ctx, s.read, s.dialect.Snapshot, false)
 	if err != nil {
 		return err
 	}
@@ -88,31 +92,72 @@ func (s *Store) View(ctx context.Context, fn func(state.Reader) error) error {
 
 // Update runs fn in the one write transaction.
 func (s *Store) Update(ctx context.Context, fn func(state.Tx) error) error {
-	raw, err := s.begin(ctx, s.write, nil, s.dialect.Lock)
+	raw, id, err := s.begin(ctx, s.write, nil, s.dialect.Lock != nil)
 	if err != nil {
 		return err
 	}
-	return s.run(raw, func(t *tx) error { return fn(t) })
+	err = s.run(raw, func(t *tx) error { return fn(t) })
+	if unanswered, ok := errors.AsType[*commitError](err); ok && s.dialect.Committed != nil && fault.Is(err, fault.Transient) {
+		return s.outcome(ctx, id, unanswered)
+	}
+	return err
+}
+
+// commitError is a commit that did not work, or whose answer got lost.
+type commitError struct{ err error }
+
+func (e *commitError) Error() string { return e.err.Error() }
+func (e *commitError) Unwrap() error { return e.err }
+
+// How long, and how often, it is asked what became of a transaction.
+const (
+	outcomeLimit = 30 * time.Second
+	outcomeEvery = 200 * time.Millisecond
+)
+
+// outcome finds out whether a transaction was committed though nobody said so: the database may have done it while the
+// connection broke. Whoever asked may have gone meanwhile, what was done stays done.
+func (s *Store) outcome(ctx context.Context, id string, cause error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), outcomeLimit)
+	defer cancel()
+	tick := time.NewTicker(outcomeEvery)
+	defer tick.Stop()
+	for {
+		done, err := s.dialect.Committed(ctx, s.read, id)
+		switch {
+		case err == nil && done:
+			return nil
+		case err == nil:
+			return cause
+		case !fault.Is(err, fault.Transient):
+			return errors.Join(cause, err)
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return fault.New(fault.Transient, "state: commit", "whether it was done is not known: %w", cause)
+		}
+	}
 }
 
 // attempts bounds how often a transaction is begun: a pooled connection may have died with its server, and nothing
 // has been done yet.
 const attempts = 5
 
-func (s *Store) begin(ctx context.Context, db *sql.DB, o *sql.TxOptions, lock func(context.Context, *sql.Tx) error) (*sql.Tx, error) {
+func (s *Store) begin(ctx context.Context, db *sql.DB, o *sql.TxOptions, locked bool) (raw *sql.Tx, id string, err error) {
 	for n := 1; ; n++ {
-		raw, err := db.BeginTx(ctx, o)
-		if err == nil && lock != nil {
-			if err = lock(ctx, raw); err != nil {
+		raw, err = db.BeginTx(ctx, o)
+		if err == nil && locked {
+			if id, err = s.dialect.Lock(ctx, raw); err != nil {
 				_ = raw.Rollback() // the lock's error says more
 			}
 		}
 		if err == nil {
-			return raw, nil
+			return raw, id, nil
 		}
 		err = s.dialect.classify("state: begin", err)
 		if n == attempts || !fault.Is(err, fault.Transient) || ctx.Err() != nil {
-			return nil, err
+			return nil, "", err
 		}
 		select {
 		case <-ctx.Done():
@@ -131,7 +176,10 @@ func (s *Store) run(raw *sql.Tx, fn func(*tx) error) error {
 	if t.failed != nil {
 		return t.failed
 	}
-	return s.dialect.classify("state: commit", raw.Commit())
+	if err := s.dialect.classify("state: commit", raw.Commit()); err != nil {
+		return &commitError{err}
+	}
+	return nil
 }
 
 // classify gives a database error its kind. Only a cause with a known meaning gets one.

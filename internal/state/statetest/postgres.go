@@ -79,20 +79,43 @@ func (p *Postgres) URL(database string) string {
 	return fmt.Sprintf("postgres:///%s?host=%s&user=postgres", database, p.dir)
 }
 
-// Database is the URL of the database that belongs to key, made when it is first asked for.
-func (p *Postgres) Database(key string) string {
-	p.t.Helper()
+// Dir is where the cluster and its socket are.
+func (p *Postgres) Dir() string { return p.dir }
+
+// Name is what the database that belongs to key is called.
+func (p *Postgres) Name(key string) string {
 	h := fnv.New64a()
 	h.Write([]byte(key))
-	name := fmt.Sprintf("u%x", h.Sum64())
+	return fmt.Sprintf("u%x", h.Sum64())
+}
+
+// Database is the URL of the database that belongs to key, made when it is first asked for.
+func (p *Postgres) Database(key string) string { return p.create(key, "") }
+
+// Copy is the URL of the database that belongs to key, made as a copy of another that nobody is connected to.
+func (p *Postgres) Copy(from, key string) string { return p.create(key, " TEMPLATE "+p.Name(from)) }
+
+func (p *Postgres) create(key, like string) string {
+	p.t.Helper()
+	name := p.Name(key)
 	conn, err := pgx.Connect(p.t.Context(), p.URL("postgres"))
 	require.NoError(p.t, err)
 	defer conn.Close(context.Background())
 	var found bool
 	require.NoError(p.t, conn.QueryRow(p.t.Context(), `SELECT EXISTS (SELECT 1 FROM pg_database WHERE datname = $1)`, name).Scan(&found))
 	if !found {
-		_, err = conn.Exec(p.t.Context(), "CREATE DATABASE "+name)
+		_, err = conn.Exec(p.t.Context(), "CREATE DATABASE "+name+like)
 		require.NoError(p.t, err)
 	}
 	return p.URL(name)
+}
+
+// Drop removes a database that nobody is connected to.
+func (p *Postgres) Drop(key string) {
+	p.t.Helper()
+	conn, err := pgx.Connect(p.t.Context(), p.URL("postgres"))
+	require.NoError(p.t, err)
+	defer conn.Close(context.Background())
+	_, err = conn.Exec(p.t.Context(), "DROP DATABASE "+p.Name(key))
+	require.NoError(p.t, err)
 }
