@@ -9,7 +9,23 @@ import (
 	"github.com/understudy-dr/understudy/internal/fault"
 )
 
-// dataWriter cuts data into blocks and writes them sealed. Data of an index block begins with a block of its own.
+// The two streams that the data of an index block are parted into.
+const (
+	newest  = 0 // of each span the first version
+	older   = 1 // the others, and what lies together with them
+	streams = 2
+)
+
+// stream is data on their way into blocks.
+type stream struct {
+	raw    []byte
+	cuts   []int       // where cells of raw end
+	places []dataPlace // of the blocks made for this index block; raw is the length, and so is stored as long as the block is held
+	held   []byte      // blocks that wait for those of the other stream, not sealed yet
+}
+
+// dataWriter cuts data into blocks and writes them sealed: of each index block the newest versions as they come, and the older ones
+// behind them.
 type dataWriter struct {
 	w       io.Writer
 	cipher  Cipher
@@ -17,14 +33,21 @@ type dataWriter struct {
 	journal [16]byte
 	number  uint64
 	off     int64 // in the file
-	raw     []byte
-	cuts    []int // where cells of raw end
+	streams [streams]stream
 	packed  []byte
 	sealed  []byte
 	aad     []byte
-	first   int64       // where the blocks of this index block begin
-	places  []dataPlace // they; raw is the length
-	total   int64       // raw bytes written
+	first   int64 // where the blocks of this index block begin
+	total   int64 // raw bytes written
+}
+
+// pending is how many bytes of this index block are not in the file yet.
+func (d *dataWriter) pending() int {
+	n := len(d.streams[older].held)
+	for i := range d.streams {
+		n += len(d.streams[i].raw)
+	}
+	return n
 }
 
 func (d *dataWriter) write(b []byte) error {
@@ -46,51 +69,53 @@ func (d *dataWriter) writeSealed(b []byte, kind blockKind) (int, error) {
 }
 
 // add takes the content of one cell, or of a part of it; blocks are cut between them.
-func (d *dataWriter) add(cell []byte) error {
-	if len(d.raw)+len(cell) > maxBlock {
-		if err := d.flush(); err != nil {
+func (d *dataWriter) add(to int, cell []byte) error {
+	s := &d.streams[to]
+	if len(s.raw)+len(cell) > maxBlock {
+		if err := d.flush(to); err != nil {
 			return err
 		}
 	}
-	d.raw = append(d.raw, cell...)
-	d.cuts = append(d.cuts, len(d.raw))
+	s.raw = append(s.raw, cell...)
+	s.cuts = append(s.cuts, len(s.raw))
 	return nil
 }
 
 // room ends the block if n bytes that belong together would be torn, unless it is small.
-func (d *dataWriter) room(n int) error {
-	if len(d.raw) > maxBlock/2 && len(d.raw)+n > maxBlock {
-		return d.flush()
+func (d *dataWriter) room(in, n int) error {
+	if have := len(d.streams[in].raw); n <= maxBlock && have > maxBlock/2 && have+n > maxBlock {
+		return d.flush(in)
 	}
 	return nil
 }
 
-func (d *dataWriter) flush() error {
-	if len(d.raw) == 0 {
+func (d *dataWriter) flush(which int) error {
+	s := &d.streams[which]
+	if len(s.raw) == 0 {
 		return nil
 	}
-	packed, ok := compress(d.encoder, d.packed, d.raw)
+	packed, ok := compress(d.encoder, d.packed, s.raw)
 	d.packed = packed
 	if ok {
-		if err := d.block(d.packed, len(d.raw), true); err != nil {
+		if err := d.block(which, d.packed, len(s.raw), true); err != nil {
 			return err
 		}
-	} else if err := d.pieces(); err != nil {
+	} else if err := d.pieces(which); err != nil {
 		return err
 	}
-	d.total += int64(len(d.raw))
-	d.raw, d.cuts = d.raw[:0], d.cuts[:0]
+	d.total += int64(len(s.raw))
+	s.raw, s.cuts = s.raw[:0], s.cuts[:0]
 	return nil
 }
 
-// pieces writes what does not compress in smaller blocks, for nobody should decrypt more than is wanted.
-func (d *dataWriter) pieces() error {
-	start := 0
-	for i, cut := range d.cuts {
-		if i+1 < len(d.cuts) && d.cuts[i+1]-start <= pieceBlock {
+// pieces makes smaller blocks of what does not compress, for nobody should decrypt more than is wanted.
+func (d *dataWriter) pieces(which int) error {
+	start, s := 0, &d.streams[which]
+	for i, cut := range s.cuts {
+		if i+1 < len(s.cuts) && s.cuts[i+1]-start <= pieceBlock {
 			continue
 		}
-		if err := d.block(d.raw[start:cut], cut-start, false); err != nil {
+		if err := d.block(which, s.raw[start:cut], cut-start, false); err != nil {
 			return err
 		}
 		start = cut
@@ -98,32 +123,70 @@ func (d *dataWriter) pieces() error {
 	return nil
 }
 
-func (d *dataWriter) block(b []byte, raw int, compressed bool) error {
-	if len(d.places) == 0 {
+// block writes a block of the newest versions, and holds one of older ones: where it will lie is authenticated with it, and not
+// known yet.
+func (d *dataWriter) block(which int, b []byte, raw int, compressed bool) error {
+	s := &d.streams[which]
+	p := dataPlace{raw: uint32(raw), stored: uint32(len(b)), compressed: compressed}
+	if which == older {
+		s.held = append(s.held, b...)
+		s.places = append(s.places, p)
+		return nil
+	}
+	d.begin()
+	n, err := d.writeSealed(b, dataBlock)
+	p.stored = uint32(n)
+	s.places = append(s.places, p)
+	return err
+}
+
+// begin notes where the blocks of an index block begin.
+func (d *dataWriter) begin() {
+	if len(d.streams[newest].places) == 0 {
 		d.first = d.off
 	}
-	n, err := d.writeSealed(b, dataBlock)
-	d.places = append(d.places, dataPlace{raw: uint32(raw), stored: uint32(n), compressed: compressed})
-	return err
+}
+
+// finish writes what is left of the data of an index block.
+func (d *dataWriter) finish() error {
+	for i := range d.streams {
+		if err := d.flush(i); err != nil {
+			return err
+		}
+	}
+	d.begin()
+	s := &d.streams[older]
+	b := s.held
+	for i := range s.places {
+		p := &s.places[i]
+		n, err := d.writeSealed(b[:p.stored], dataBlock)
+		if err != nil {
+			return err
+		}
+		b, p.stored = b[p.stored:], uint32(n)
+	}
+	s.held = s.held[:0]
+	return nil
 }
 
 // table encodes the blocks written since the last table.
 func (d *dataWriter) table(b []byte) []byte {
-	if len(d.places) == 0 {
-		d.first = d.off
-	}
+	n := len(d.streams[newest].places)
 	b = binary.AppendUvarint(b, uint64(d.first))
-	b = binary.AppendUvarint(b, uint64(len(d.places)))
-	for _, p := range d.places {
-		v := uint64(p.raw) / SectorSize << 1
-		if p.compressed {
-			v |= 1
+	b = binary.AppendUvarint(b, uint64(n+len(d.streams[older].places)))
+	b = binary.AppendUvarint(b, uint64(n))
+	for i := range d.streams {
+		for _, p := range d.streams[i].places {
+			v := uint64(p.raw) / SectorSize << 1
+			if p.compressed {
+				v |= 1
+			}
+			b = binary.AppendUvarint(b, v)
+			if p.compressed {
+				b = binary.AppendUvarint(b, uint64(p.stored))
+			}
 		}
-		b = binary.AppendUvarint(b, v)
-		if p.compressed {
-			b = binary.AppendUvarint(b, uint64(p.stored))
-		}
+		d.streams[i].places = d.streams[i].places[:0]
 	}
-	d.places = d.places[:0]
 	return b
 }

@@ -14,7 +14,7 @@ import (
 A layer file; docs/formats/layer.md has the reasons. All integers are little endian.
 
 	header       72  magic "ULYR", version, journal id, layer number, salt, checksum
-	data blocks      sealed, in the order of the spans
+	data blocks      sealed, in the order of the index blocks; of each, newest versions first
 	index blocks     sealed; each describes the data blocks and spans of a run of places on one disk
 	top index        sealed; 72 bytes for each index block
 	footer       64  magic "ULYE", version, layer number, where the top index before it is, counts, where index blocks end, checksum
@@ -33,9 +33,10 @@ const (
 
 // The versions of the format, newest first. A number is never used again, and every one must open for ever.
 const (
+	version2 = 2 // the newest versions of an index block's spans lie together, so that reading a disk as it is now skips what it was before
 	version1 = 1 // the first
 
-	newestVersion = version1
+	newestVersion = version2
 )
 
 // Bounds. A reader refuses what is beyond them, a writer stays far below.
@@ -45,6 +46,7 @@ const (
 	indexBytes   = 32 << 10 // raw bytes of records at which an index block is ended
 	maxIndexRaw  = 1 << 20
 	maxIndexData = 1 << 30 // raw bytes of data that one index block describes
+	maxHeld      = 8 << 20 // bytes of older versions, waiting in memory for the newest ones' end, at which an index block is ended
 	maxRecord    = 64      // entries in one record
 	maxOverhead  = 1 << 10 // what a cipher may add to a block
 )
@@ -125,6 +127,7 @@ func checkVersion(v uint32) error {
 
 // footer is where reading begins.
 type footer struct {
+	version  uint32
 	number   uint64
 	topOff   uint64
 	topLen   uint64
@@ -152,7 +155,8 @@ func (f *footer) decode(b []byte) error {
 	for i, p := range []*uint64{&f.number, &f.topOff, &f.topLen, &f.spans, &f.entries, &f.indexEnd} {
 		*p = le.Uint64(b[8+8*i:])
 	}
-	return checkVersion(le.Uint32(b[4:]))
+	f.version = le.Uint32(b[4:])
+	return checkVersion(f.version)
 }
 
 // describes reports whether the footer at a place fits a file: one of two, each right behind its top index.

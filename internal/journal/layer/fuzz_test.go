@@ -101,15 +101,15 @@ func FuzzIndex(f *testing.F) {
 			sealed := make([]byte, e.stored)
 			require.NoError(f, r.src.ReadAt(f.Context(), sealed, e.off))
 			require.NoError(f, r.decode(raw, sealed, e.off, indexBlk, e.compressed))
-			f.Add(raw, e.first, e.end, i+1 < len(r.top) && r.top[i+1].continued)
+			f.Add(raw, uint32(newestVersion), e.first, e.end, i+1 < len(r.top) && r.top[i+1].continued)
 		}
 	}
-	f.Fuzz(func(t *testing.T, raw []byte, first, end uint64, goesOn bool) {
+	f.Fuzz(func(t *testing.T, raw []byte, format uint32, first, end uint64, goesOn bool) {
 		e := topEntry{first: first, end: end, newest: Version{math.MaxUint64, math.MaxUint64}, off: 1 << 30, disk: 3}
 		if len(raw) > maxIndexRaw || first >= end || end > maxSector {
 			return
 		}
-		ix, err := parseIndex(raw, &e, neighbours{goesOn: goesOn}, 0, 1<<40)
+		ix, err := parseIndex(raw, format, &e, neighbours{goesOn: goesOn}, 0, 1<<40)
 		if err != nil {
 			return
 		}

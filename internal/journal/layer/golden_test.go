@@ -2,7 +2,9 @@ package layer
 
 import (
 	"context"
+	"fmt"
 	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -25,8 +27,8 @@ func pattern(n int, seed uint64) []byte {
 	return b
 }
 
-// golden is a history with everything that the format can say, and the truth about it.
-func golden(w *world) Iterator {
+// golden is a history with everything that a format can say, and the truth about it.
+func golden(w *world, format uint32) Iterator {
 	m := &Memory{}
 	add := func(disk uint16, sector, sectors uint64, v Version, seed uint64) {
 		data := pattern(int(sectors)*SectorSize, seed)
@@ -51,6 +53,12 @@ func golden(w *world) Iterator {
 	zero(0, 384, 16, Version{1, 120})
 	zero(0, 392, 4, Version{2, 1 << 40})
 	add(9, 7, 1, Version{3, 5}, 9)
+	if format >= version2 {
+		add(0, 320, 8, Version{2, 1}, 3) // alike: lies together with what was there, and so does the one that follows
+		add(0, 328, 8, Version{2, 1}, 3)
+		add(0, 320, 16, Version{2, 2}, 3)
+		zero(0, 340, 8, Version{2, 3})
+	}
 	zero(9, 100, 1<<40, Version{1, 100})
 	lost := pattern(16*SectorSize, 11)
 	m.Add(9, 40, 16, Version{1, 140}, Lost, nil, Sums(nil, 9, 40, lost)) // told by its sums
@@ -73,23 +81,29 @@ func (o *oneSpan) Next(context.Context) (Span, bool, error) {
 	return o.s, ok, nil
 }
 
-const goldenFile = "testdata/v1/layer"
-
-// testdata/v1 was written once, by the version that introduced the format, and must open for ever. A new format gets a
+// What is in testdata was written once, by the version that introduced the format, and must open for ever. A new format gets a
 // directory of its own; none is ever written again.
-func TestGoldenV1(t *testing.T) {
+func TestGolden(t *testing.T) {
+	for format := uint32(1); format <= newestVersion; format++ {
+		t.Run(fmt.Sprint("v", format), func(t *testing.T) { testGolden(t, format) })
+	}
+}
+
+func testGolden(t *testing.T, format uint32) {
 	w := newWorld(t, 1)
 	w.size, w.disks = 400, []uint16{0, 9}
-	it := golden(w)
+	it, goldenFile := golden(w, format), fmt.Sprintf("testdata/v%d/layer", format)
 	if _, err := os.Stat(goldenFile); err != nil && os.Getenv("UNDERSTUDY_GOLDEN") == "write" {
+		require.Equal(t, uint32(newestVersion), format)
 		file, _ := writtenSmall(t, w.cipher, 77, it, 300)
+		require.NoError(t, os.MkdirAll(filepath.Dir(goldenFile), 0o755))
 		require.NoError(t, os.WriteFile(goldenFile, file, 0o644))
 	}
 	file, err := os.ReadFile(goldenFile)
 	require.NoError(t, err)
 	h, err := ReadHeader(t.Context(), memSource(file))
 	require.NoError(t, err)
-	require.Equal(t, Header{Version: 1, Journal: testJournal, Number: 77, Salt: Salt{9}}, h)
+	require.Equal(t, Header{Version: format, Journal: testJournal, Number: 77, Salt: Salt{9}}, h)
 	r := opened(t, w.cipher, 77, file, w.cache)
 	require.NoError(t, r.Verify(t.Context(), func(d Range, err error) { t.Errorf("%+v: %v", d, err) }))
 	require.Greater(t, len(r.top), 3)
@@ -99,6 +113,18 @@ func TestGoldenV1(t *testing.T) {
 		w.check(9, 0, 40, at)
 		w.check(9, 100, 300, at)
 	}
+	together := 0
+	for i := range r.top {
+		ix, err := r.index(t.Context(), i)
+		require.NoError(t, err)
+		for c := ix.start(); c.record(); {
+			if c.together && !c.same && !(len(r.top) > 0 && c.start == r.top[i].first && r.top[i].continued) {
+				together++
+			}
+		}
+	}
+	require.Equal(t, format == version1, together > 2, "of format 1 all, of others those that are alike")
+	require.Positive(t, together)
 	for _, x := range []struct {
 		sector      uint64
 		at, version Version

@@ -10,7 +10,9 @@ An index block, raw:
 
 	base      epoch, position uvarint: what versions are told against
 	offset    uvarint: of the first data block, which the others follow
-	blocks    uvarint: how many; each: raw sectors << 1 | compressed, and if so the stored bytes, uvarint
+	blocks    uvarint: how many
+	newest    uvarint: how many of them, the first, hold newest versions; since format 2
+	          each block: raw sectors << 1 | compressed, and if so the stored bytes, uvarint
 	records   to the end
 
 It is checked entry by entry when it is loaded, so that looking up needs no checks; what is kept besides its bytes is a
@@ -21,9 +23,12 @@ type indexBlock struct {
 	base     Version
 	disk     uint16
 	blocks   []dataPlace
-	dataAt   int64 // where the data blocks begin in the file
+	front    int    // how many of blocks hold newest versions
+	rawOlder uint32 // where the others begin
 	rawEnd   uint32
-	begin    int // where records begin
+	together bool  // format 1: all data lie among the older ones
+	dataAt   int64 // where the data blocks begin in the file
+	begin    int   // where records begin
 	restarts []restart
 }
 
@@ -39,9 +44,10 @@ type dataPlace struct {
 type restart struct {
 	start, end uint64
 	off        uint32 // of its first entry
-	raw        uint32
+	raw        [streams]uint32
 	count      uint8
 	more       bool
+	together   bool
 }
 
 const restartEntries = 16
@@ -73,8 +79,22 @@ func (ix *indexBlock) dataEnd() int64 {
 	return last.off + int64(last.stored)
 }
 
+// stream is which one a data block belongs to, and where that ends in the file.
+func (ix *indexBlock) stream(i int) (which int, end int64) {
+	if i < ix.front {
+		last := ix.blocks[ix.front-1]
+		return newest, last.off + int64(last.stored)
+	}
+	return older, ix.dataEnd()
+}
+
+// start is a cursor before the first record.
+func (ix *indexBlock) start() cursor {
+	return cursor{ix: ix, off: ix.begin, raw: [streams]uint32{older: ix.rawOlder}}
+}
+
 func (ix *indexBlock) at(r *restart) cursor {
-	return cursor{ix: ix, off: int(r.off), raw: r.raw, left: int(r.count), start: r.start, end: r.end, more: r.more, first: true}
+	return cursor{ix: ix, off: int(r.off), raw: r.raw, left: int(r.count), start: r.start, end: r.end, more: r.more, together: r.together, first: true}
 }
 
 // newest is the version of the first entry of a restart's record.

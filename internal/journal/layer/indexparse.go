@@ -19,7 +19,7 @@ type indexParser struct {
 	bad      bool
 	overhead int
 	dataEnd  int64
-	block    int // data block that the next data begin in
+	block    [streams]int // data block that the next data begin in
 }
 
 func (p *indexParser) uvarint() uint64 {
@@ -46,9 +46,9 @@ func (p *indexParser) byte() byte {
 	return p.ix.bytes[p.off-1]
 }
 
-// parseIndex takes the raw bytes of an index block over. Data must lie before dataEnd.
-func parseIndex(b []byte, t *topEntry, nb neighbours, overhead int, dataEnd int64) (*indexBlock, error) {
-	p := &indexParser{ix: &indexBlock{bytes: b, disk: t.disk}, overhead: overhead, dataEnd: dataEnd}
+// parseIndex takes the raw bytes of an index block of a format over. Data must lie before dataEnd.
+func parseIndex(b []byte, format uint32, t *topEntry, nb neighbours, overhead int, dataEnd int64) (*indexBlock, error) {
+	p := &indexParser{ix: &indexBlock{bytes: b, disk: t.disk, together: format < version2}, overhead: overhead, dataEnd: dataEnd}
 	p.ix.base = Version{p.uvarint(), p.uvarint()}
 	if !p.places() || !p.records(t, nb) {
 		return nil, fault.New(fault.Corruption, "layer: index", "the index block at %d contradicts itself", t.off)
@@ -58,11 +58,14 @@ func parseIndex(b []byte, t *topEntry, nb neighbours, overhead int, dataEnd int6
 
 // places reads the table of data blocks.
 func (p *indexParser) places() bool {
-	off, n := p.uvarint(), p.uvarint()
-	if p.bad || off < headerSize || off > uint64(p.dataEnd) || n > uint64(len(p.ix.bytes)-p.off) {
+	off, n, first := p.uvarint(), p.uvarint(), uint64(0)
+	if !p.ix.together {
+		first = p.uvarint()
+	}
+	if p.bad || off < headerSize || off > uint64(p.dataEnd) || n > uint64(len(p.ix.bytes)-p.off) || first > n {
 		return false
 	}
-	p.ix.blocks, p.ix.dataAt = make([]dataPlace, n), int64(off)
+	p.ix.blocks, p.ix.dataAt, p.ix.front = make([]dataPlace, n), int64(off), int(first)
 	at, raw := int64(off), uint32(0)
 	for i := range p.ix.blocks {
 		v := p.uvarint()
@@ -82,15 +85,18 @@ func (p *indexParser) places() bool {
 		p.ix.blocks[i] = d
 		at, raw = at+int64(d.stored), raw+uint32(size)
 	}
-	p.ix.rawEnd = raw
+	p.ix.rawEnd, p.ix.rawOlder = raw, raw
+	if int(first) < len(p.ix.blocks) {
+		p.ix.rawOlder = p.ix.blocks[first].raw
+	}
 	return !p.bad && at <= p.dataEnd
 }
 
 // records walks over all records and entries, checks them and sets restarts.
 func (p *indexParser) records(t *topEntry, nb neighbours) bool {
 	b := p.ix.bytes
-	c := cursor{ix: p.ix, off: p.off}
 	p.ix.begin = p.off
+	c := p.ix.start()
 	var last Version // of the entry before
 	entries := restartEntries
 	p.ix.restarts = make([]restart, 0, 2+(len(b)-p.off)/256)
@@ -109,7 +115,7 @@ func (p *indexParser) records(t *topEntry, nb neighbours) bool {
 		}
 		if entries >= restartEntries || c.more && !c.same { // a long list is searched from its beginning
 			p.ix.restarts = append(p.ix.restarts, restart{start: c.start, end: c.end, off: uint32(p.off), raw: c.raw,
-				count: uint8(c.left), more: c.more})
+				count: uint8(c.left), more: c.more, together: c.together})
 			entries = 0
 		}
 		entries += c.left
@@ -121,16 +127,17 @@ func (p *indexParser) records(t *topEntry, nb neighbours) bool {
 			last = c.ver
 		}
 	}
-	return !p.bad && len(p.ix.restarts) > 0 && c.end == t.end && c.more == nb.goesOn && c.raw == p.ix.rawEnd
+	return !p.bad && len(p.ix.restarts) > 0 && c.end == t.end && c.more == nb.goesOn && c.raw == [streams]uint32{p.ix.rawOlder, p.ix.rawEnd}
 }
 
 // head is cursor.record with checks.
 func (p *indexParser) head(c *cursor) bool {
 	flags := p.byte()
 	c.more, c.same = flags&recMore != 0, flags&recSame != 0
-	if flags&0x80 != 0 || c.same && flags&^(recMore|recSame|recOne) != 0 {
+	if p.ix.together && flags&recTogether != 0 || c.same && flags&^(recMore|recSame|recOne) != 0 {
 		return false
 	}
+	c.together = p.ix.together || c.same || flags&recTogether != 0
 	if !c.same {
 		var sectors uint64
 		start := c.end
@@ -165,7 +172,7 @@ func (p *indexParser) head(c *cursor) bool {
 // entry is cursor.entry with checks.
 func (p *indexParser) entry(c *cursor, t *topEntry) bool {
 	flags := p.byte()
-	relative := !c.first
+	relative, from := !c.first, c.stream()
 	if c.first {
 		c.ver.Epoch = p.ix.base.Epoch
 	}
@@ -179,7 +186,7 @@ func (p *indexParser) entry(c *cursor, t *topEntry) bool {
 		c.ver.Position = p.ix.base.Position + (v>>1 ^ -(v & 1))
 	}
 	c.first = false
-	sectors, raw := c.end-c.start, c.raw
+	sectors, raw := c.end-c.start, c.raw[from]
 	if flags&entSums != 0 {
 		if sectors > maxIndexRaw*CellSectors {
 			return false
@@ -191,8 +198,8 @@ func (p *indexParser) entry(c *cursor, t *topEntry) bool {
 	}
 	switch Kind(flags & 3) {
 	case Data:
-		c.raw += uint32(sectors * SectorSize)
-		return flags&(entSums|entOpen) == entSums && p.data(c.start, raw, sectors)
+		c.raw[from] += uint32(sectors * SectorSize)
+		return flags&(entSums|entOpen) == entSums && p.data(from, c.start, raw, sectors)
 	case Zero:
 		return flags&(entSums|entOpen) == 0
 	case Lost:
@@ -201,15 +208,19 @@ func (p *indexParser) entry(c *cursor, t *topEntry) bool {
 	return false
 }
 
-// data checks that a run of data lies in the data blocks and is cut by them between cells only.
-func (p *indexParser) data(sector uint64, raw uint32, sectors uint64) bool {
-	end := uint64(raw) + sectors*SectorSize
-	if sectors > maxIndexData/SectorSize || end > uint64(p.ix.rawEnd) {
+// data checks that a run of data lies in the data blocks of its stream and is cut by them between cells only.
+func (p *indexParser) data(from int, sector uint64, raw uint32, sectors uint64) bool {
+	end, limit := uint64(raw)+sectors*SectorSize, p.ix.rawEnd
+	if from == newest {
+		limit = p.ix.rawOlder
+	}
+	if sectors > maxIndexData/SectorSize || end > uint64(limit) {
 		return false
 	}
-	for p.block+1 < len(p.ix.blocks) && uint64(p.ix.blocks[p.block+1].raw) < end {
-		p.block++
-		cut := p.ix.blocks[p.block].raw
+	at := &p.block[from]
+	for *at+1 < len(p.ix.blocks) && uint64(p.ix.blocks[*at+1].raw) < end {
+		*at++
+		cut := p.ix.blocks[*at].raw
 		if cut > raw && (sector+uint64(cut-raw)/SectorSize)%CellSectors != 0 {
 			return false
 		}

@@ -22,18 +22,19 @@ type indexWriter struct {
 }
 
 // span encodes all entries of a span whose data was added, in records of a bounded length.
-func (x *indexWriter) span(disk uint16, sector, sectors uint64, entries []pendingEntry) error {
+func (x *indexWriter) span(disk uint16, sector, sectors uint64, entries []pendingEntry, together bool) error {
 	for i := 0; i < len(entries); i += maxRecord {
 		n := min(maxRecord, len(entries)-i)
-		if err := x.record(disk, sector, sectors, entries[i:i+n], i > 0, i+n < len(entries)); err != nil {
+		if err := x.record(disk, sector, sectors, entries[i:i+n], i > 0, i+n < len(entries), together); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// record encodes one record; the data of its entries was added just before.
-func (x *indexWriter) record(disk uint16, sector, sectors uint64, entries []pendingEntry, same, more bool) error {
+// record encodes one record; the data of its entries was added just before, those of the first entry to the newest ones' stream, unless
+// they lie together or it goes on with a span.
+func (x *indexWriter) record(disk uint16, sector, sectors uint64, entries []pendingEntry, same, more, together bool) error {
 	if len(x.rec.bytes) > 0 && disk != x.now.disk {
 		return bug("records of two disks in one index block") // their data would be in one, too
 	}
@@ -41,7 +42,7 @@ func (x *indexWriter) record(disk uint16, sector, sectors uint64, entries []pend
 		x.rec = recordWriter{bytes: x.rec.bytes[:0], base: entries[0].version, empty: true}
 		x.now = topEntry{disk: disk, first: sector, oldest: entries[0].version, newest: entries[0].version, continued: same}
 	}
-	x.rec.begin(sector, sectors, len(entries), same, more)
+	x.rec.begin(sector, sectors, len(entries), same, more, together)
 	var before *Version
 	for i := range entries {
 		e := &entries[i]
@@ -62,7 +63,7 @@ func (x *indexWriter) record(disk uint16, sector, sectors uint64, entries []pend
 	if !same {
 		x.spans++
 	}
-	if len(x.rec.bytes) >= x.limit {
+	if len(x.rec.bytes) >= x.limit || len(x.data.streams[older].held) >= maxHeld {
 		return x.cut()
 	}
 	return nil
@@ -73,7 +74,7 @@ func (x *indexWriter) cut() error {
 	if len(x.rec.bytes) == 0 {
 		return nil
 	}
-	if err := x.data.flush(); err != nil {
+	if err := x.data.finish(); err != nil {
 		return err
 	}
 	x.raw = binary.AppendUvarint(x.raw[:0], x.rec.base.Epoch)

@@ -133,7 +133,7 @@ func (it *iterator) load(ctx context.Context, open Span) error {
 	it.disk = t.disk
 	switch {
 	case err == nil:
-		it.ix, it.cur = ix, cursor{ix: ix, off: ix.begin}
+		it.ix, it.cur = ix, ix.start()
 	case fault.Is(err, fault.Corruption):
 		it.damaged(t, open)
 	default:
@@ -214,13 +214,18 @@ func (it *iterator) add(e Entry) error {
 	return nil
 }
 
-// window reads the data blocks of an iteration: the file ahead, and the last few decoded blocks.
+// window reads the data blocks of an iteration: the file ahead, in each stream, and the last few decoded blocks.
 type window struct {
 	*file
-	buf   []byte
-	off   int64
+	ahead [streams]ahead
 	slots [6]slot
 	clock uint64
+}
+
+// ahead is a part of the file in memory.
+type ahead struct {
+	buf []byte
+	off int64
 }
 
 type slot struct {
@@ -236,7 +241,7 @@ func (w *window) close() {
 		}
 		w.slots[i] = slot{}
 	}
-	w.buf = nil
+	w.ahead = [streams]ahead{}
 }
 
 func (w *window) load(ctx context.Context, x *extent, disk uint16, sector uint64, dst []byte) error {
@@ -275,31 +280,33 @@ func (w *window) get(ctx context.Context, ix *indexBlock, i int) (*buffer, error
 func (w *window) into(ctx context.Context, ix *indexBlock, i, j int, dst []byte) error {
 	off := ix.blocks[i].off
 	n := int(ix.blocks[j-1].off + int64(ix.blocks[j-1].stored) - off)
-	if off < w.off || off+int64(n) > w.off+int64(len(w.buf)) {
-		if err := w.fill(ctx, off, n, ix.dataEnd()); err != nil {
+	which, end := ix.stream(i)
+	a := &w.ahead[which]
+	if off < a.off || off+int64(n) > a.off+int64(len(a.buf)) {
+		if err := a.fill(ctx, w.src, off, n, end); err != nil {
 			return err
 		}
 	}
-	at := int(off - w.off)
-	return w.decodeRun(ix, i, j, dst, w.buf[at:at+n])
+	at := int(off - a.off)
+	return w.decodeRun(ix, i, j, dst, a.buf[at:at+n])
 }
 
-// fill reads ahead; where that fails, just what is wanted. What was read before is not read again.
-func (w *window) fill(ctx context.Context, off int64, n int, end int64) error {
+// fill reads up to the end of the stream; where that fails, just what is wanted. What was read before is not read again.
+func (a *ahead) fill(ctx context.Context, src Source, off int64, n int, end int64) error {
 	have := 0
-	if at := off - w.off; at >= 0 && at < int64(len(w.buf)) {
-		have = copy(w.buf, w.buf[at:])
+	if at := off - a.off; at >= 0 && at < int64(len(a.buf)) {
+		have = copy(a.buf, a.buf[at:])
 	}
-	w.off, w.buf = off, w.buf[:have]
+	a.off, a.buf = off, a.buf[:have]
 	size := max(n, int(min(maxRun, end-off)))
-	w.buf = slices.Grow(w.buf, size-have)[:size]
-	err := w.src.ReadAt(ctx, w.buf[have:], off+int64(have))
+	a.buf = slices.Grow(a.buf, size-have)[:size]
+	err := src.ReadAt(ctx, a.buf[have:], off+int64(have))
 	if err != nil && size > n && ctx.Err() == nil {
-		w.buf = w.buf[:n]
-		err = w.src.ReadAt(ctx, w.buf[have:], off+int64(have))
+		a.buf = a.buf[:n]
+		err = src.ReadAt(ctx, a.buf[have:], off+int64(have))
 	}
 	if err != nil {
-		w.buf = w.buf[:have]
+		a.buf = a.buf[:have]
 	}
 	return err
 }

@@ -130,6 +130,7 @@ func (w *world) check(disk uint16, sector, sectors uint64, at Version) {
 	}
 	got := make([]found, sectors)
 	for _, r := range w.layers {
+		w.batch(r, disk, sector, sectors, at)
 		last := sector
 		require.NoError(w.t, r.Lookup(w.t.Context(), disk, sector, sectors, at, func(p Piece) error {
 			require.GreaterOrEqual(w.t, p.Sector, last)
@@ -163,6 +164,34 @@ func (w *world) check(disk uint16, sector, sectors uint64, at Version) {
 		if !ok && g.ok || ok && !g.ok && c != zeroes || ok && g.ok && (g.v != v || g.c != c) {
 			w.t.Fatalf("disk %d, sector %d at %+v: have version %+v known %v, want %+v known %v, same content %v", disk, k.Sector, at, g.v, g.ok, v, ok, c == g.c)
 		}
+	}
+}
+
+// batch reads some parts of a range at once, and compares them with what each of them gives alone.
+func (w *world) batch(r *Reader, disk uint16, sector, sectors uint64, at Version) {
+	var parts []Part
+	n := 0
+	room := w.rnd.IntN(2) * SectorSize // between them
+	require.NoError(w.t, r.Lookup(w.t.Context(), disk, sector, sectors, at, func(p Piece) error {
+		for p.Kind == Data && p.Sectors > 0 {
+			part := p.Clip(p.Sector, 1+w.rnd.Uint64N(2*p.Sectors))
+			if w.rnd.IntN(8) > 0 {
+				parts = append(parts, Part{Piece: part, At: n})
+				n += int(part.Sectors)*SectorSize + room
+			}
+			p = p.Clip(part.Sector+part.Sectors, p.Sectors-part.Sectors)
+		}
+		return nil
+	}))
+	if w.rnd.IntN(2) == 0 {
+		w.rnd.Shuffle(len(parts), func(i, j int) { parts[i], parts[j] = parts[j], parts[i] })
+	}
+	buf := make([]byte, n)
+	require.NoError(w.t, r.ReadParts(w.t.Context(), parts, buf))
+	for i := range parts {
+		one := make([]byte, parts[i].Sectors*SectorSize)
+		require.NoError(w.t, r.Read(w.t.Context(), parts[i].Piece, one))
+		require.True(w.t, bytes.Equal(one, buf[parts[i].At:][:len(one)]), "part %d of %d", i, len(parts))
 	}
 }
 

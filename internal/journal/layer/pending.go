@@ -2,6 +2,7 @@ package layer
 
 import (
 	"context"
+	"encoding/binary"
 
 	"github.com/understudy-dr/understudy/internal/fault"
 )
@@ -58,6 +59,31 @@ func (p *pendingEntry) load(ctx context.Context, e *Entry, lose bool) error {
 	p.summed = e.summed()
 	p.sums = e.Sums(p.sums)
 	return nil
+}
+
+// together reports whether the newest version has so much content in common with the one before it that they should lie in one block, where
+// they compress against each other. Otherwise nobody who reads the newest state should have to read older ones.
+func (p *pending) together() bool {
+	if p.entries[0].kind != Data {
+		return false
+	}
+	for i := 1; i < len(p.entries); i++ {
+		if p.entries[i].kind == Data {
+			return alike(p.entries[0].data, p.entries[i].data)
+		}
+	}
+	return false
+}
+
+// alike reports whether an eighth of the content is the same at the same place, zeroes aside: they compress anywhere.
+func alike(a, b []byte) bool {
+	same := 0
+	for i := 0; i+8 <= min(len(a), len(b)); i += 8 {
+		if x := binary.LittleEndian.Uint64(a[i:]); x != 0 && x == binary.LittleEndian.Uint64(b[i:]) {
+			same += 8
+		}
+	}
+	return same > 0 && same >= len(a)/8
 }
 
 // joins reports whether q goes on where p ends, with the same versions.

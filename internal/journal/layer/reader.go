@@ -94,7 +94,7 @@ func (r *Reader) loadIndex(ctx context.Context, i int) (*indexBlock, error) {
 	if t.continued {
 		nb.chainEnd = r.top[i-1].end
 	}
-	return parseIndex(raw, t, nb, r.cipher.Overhead(), r.dataEnd)
+	return parseIndex(raw, r.foot.version, t, nb, r.cipher.Overhead(), r.dataEnd)
 }
 
 // Memory is how many bytes the reader holds outside of the cache.

@@ -12,6 +12,7 @@ A record of an index block describes a span, or up to 64 of its versions:
 	             bit 2 one entry; then no count follows
 	             bit 3 no gap: it begins where the record before ended
 	             bits 4 to 6: sectors, as 2^(n-1); 0: sectors follow
+	             bit 7 together: the first entry's data lie with those of the others; since format 2
 	[gap]        uvarint; of the first record of a block: the sector
 	[sectors]    uvarint
 	[count]      uvarint
@@ -22,13 +23,16 @@ A record of an index block describes a span, or up to 64 of its versions:
 	             the entry before
 	  [sums]     8 bytes for every cell
 
-The data of the Data entries of all records lie one behind the other, so no place of any is stored.
+The data lie in the order of the entries in two streams, so no place of any is stored: that of a span's first entry among the newest,
+unless the record says together, all others among the older ones. In format 1 all lie in one.
 */
 const (
 	recMore  = 1 << 0
 	recSame  = 1 << 1
 	recOne   = 1 << 2
 	recNoGap = 1 << 3
+
+	recTogether = 1 << 7
 
 	entEpoch = 1 << 2
 	entSums  = 1 << 3
@@ -37,16 +41,17 @@ const (
 
 // cursor goes through the records of an index block that was checked when it was loaded, so it checks nothing.
 type cursor struct {
-	ix    *indexBlock
-	off   int    // of what is decoded next
-	raw   uint32 // of the next Data entry's data
-	left  int    // entries of this record not decoded yet
-	start uint64
-	end   uint64
-	more  bool
-	same  bool
-	ver   Version // of the entry before
-	first bool    // no entry of this record was decoded yet
+	ix       *indexBlock
+	off      int             // of what is decoded next
+	raw      [streams]uint32 // of the next Data entry's data
+	left     int             // entries of this record not decoded yet
+	start    uint64
+	end      uint64
+	more     bool
+	same     bool
+	together bool    // data of the first entry are among the older ones
+	ver      Version // of the entry before
+	first    bool    // no entry of this record was decoded yet
 }
 
 // decoded is an entry as the index tells it.
@@ -85,6 +90,7 @@ func (c *cursor) record() bool {
 	flags := b[c.off]
 	c.off++
 	c.more, c.same = flags&recMore != 0, flags&recSame != 0
+	c.together = c.ix.together || c.same || flags&recTogether != 0
 	if !c.same {
 		c.start = c.end
 		if flags&recNoGap == 0 {
@@ -109,7 +115,8 @@ func (c *cursor) entry() decoded {
 	flags := b[c.off]
 	c.off++
 	c.left--
-	d := decoded{kind: Kind(flags & 3), open: flags&entOpen != 0, raw: c.raw}
+	from := c.stream()
+	d := decoded{kind: Kind(flags & 3), open: flags&entOpen != 0, raw: c.raw[from]}
 	base := c.ix.base
 	if c.first {
 		c.ver.Epoch = base.Epoch
@@ -129,9 +136,17 @@ func (c *cursor) entry() decoded {
 		c.off += 8 * cells(c.start, c.end-c.start)
 	}
 	if d.kind == Data {
-		c.raw += uint32((c.end - c.start) * SectorSize)
+		c.raw[from] += uint32((c.end - c.start) * SectorSize)
 	}
 	return d
+}
+
+// stream is where the data of the next entry are.
+func (c *cursor) stream() int {
+	if c.first && !c.together {
+		return newest
+	}
+	return older
 }
 
 // recordWriter encodes the records of one index block.
@@ -143,9 +158,10 @@ type recordWriter struct {
 }
 
 // begin encodes the head of a record.
-func (w *recordWriter) begin(sector, sectors uint64, count int, same, more bool) {
+func (w *recordWriter) begin(sector, sectors uint64, count int, same, more, together bool) {
 	var flags byte
 	gap := sector - w.end
+	together = together || same
 	same = same && !w.empty
 	if more {
 		flags |= recMore
@@ -161,6 +177,9 @@ func (w *recordWriter) begin(sector, sectors uint64, count int, same, more bool)
 		flags |= recNoGap | size<<4
 	default:
 		flags |= size << 4
+	}
+	if together && !same {
+		flags |= recTogether
 	}
 	w.bytes = append(w.bytes, flags)
 	if !same {

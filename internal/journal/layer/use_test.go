@@ -255,3 +255,78 @@ func TestForeignFileIsRefused(t *testing.T) {
 	_, err = Open(t.Context(), memSource(file), int64(len(file)-1), w.cipher, nil, testJournal, 5)
 	require.True(t, fault.Is(err, fault.Corruption), "%v", err)
 }
+
+// blockVersions is a disk whose blocks were written one version after the other, of content that is like the one before it or not.
+func blockVersions(blocks, versions int, alikeContent bool) *Memory {
+	m := &Memory{}
+	rnd := newRand(11)
+	for c := range blocks {
+		data := make([]byte, cellBytes)
+		for v := range versions {
+			data = slices.Clone(data)
+			from := 0
+			if alikeContent && v > 0 {
+				from = cellBytes * 15 / 16
+			}
+			for k := from; k < cellBytes; k++ {
+				data[k] = byte(rnd.Uint32())
+			}
+			m.Add(0, uint64(c)*CellSectors, CellSectors, Version{1, uint64(1 + v*blocks + (c*7)%blocks)}, Data, data, nil)
+		}
+	}
+	return m
+}
+
+// Who reads the newest state reads what it consists of, and not what was there before.
+func TestNewestIsReadAlone(t *testing.T) {
+	const blocks, versions = 4000, 5
+	w := newWorld(t, 1)
+	file, info := written(t, w.cipher, 1, blockVersions(blocks, versions, false).Iterate())
+	require.EqualValues(t, blocks*versions*cellBytes, info.Raw)
+	var calls, total atomic.Int64
+	r, err := Open(t.Context(), countingSource{memSource(file), &calls, &total}, int64(len(file)), w.cipher, NewCache(4<<20), testJournal, 1)
+	require.NoError(t, err)
+	require.Greater(t, len(r.top), 2)
+	dst := make([]byte, cellBytes)
+	read := func(at Version) int64 {
+		total.Store(0)
+		require.NoError(t, r.Lookup(t.Context(), 0, 0, blocks*CellSectors, at, func(p Piece) error { return r.Read(t.Context(), p, dst) }))
+		return total.Load()
+	}
+	content := int64(blocks * cellBytes)
+	require.Less(t, read(Version{2, 0}), content*11/10)
+	require.Greater(t, read(Version{1, blocks}), 3*content, "older versions lie side by side")
+}
+
+// Versions that are alike are stored as what differs.
+func TestAlikeVersionsCompress(t *testing.T) {
+	const blocks, versions = 1000, 4
+	w := newWorld(t, 1)
+	_, apart := written(t, w.cipher, 1, blockVersions(blocks, versions, false).Iterate())
+	_, together := written(t, w.cipher, 2, blockVersions(blocks, versions, true).Iterate())
+	require.Greater(t, apart.Bytes, apart.Raw)
+	require.Less(t, together.Bytes, together.Raw*2/5)
+}
+
+// Older versions wait for the newest in memory, but only so many.
+func TestHeldVersionsAreBounded(t *testing.T) {
+	w := newWorld(t, 1)
+	l, err := NewWriter(io.Discard, WriterOptions{Journal: testJournal, Number: 1, Cipher: w.cipher})
+	require.NoError(t, err)
+	l.index.limit = maxIndexRaw / 2
+	it := blockVersions(3000, 5, false).Iterate()
+	most := 0
+	for {
+		s, ok, err := it.Next(t.Context())
+		require.NoError(t, err)
+		if !ok {
+			break
+		}
+		require.NoError(t, l.Add(t.Context(), s))
+		most = max(most, len(l.data.streams[older].held))
+	}
+	_, err = l.Finish()
+	require.NoError(t, err)
+	require.Greater(t, len(l.index.top), 4)
+	require.InDelta(t, maxHeld, most, 2*maxBlock)
+}

@@ -96,7 +96,7 @@ func (v *verifier) block(ctx context.Context, i int) error {
 	}
 	v.follows(ix.dataAt)
 	v.dataAt = ix.dataEnd()
-	for c := (cursor{ix: ix, off: ix.begin}); c.record(); {
+	for c := ix.start(); c.record(); {
 		for c.left > 0 {
 			e := c.entry()
 			if e.kind != Data {

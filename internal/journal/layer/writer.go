@@ -122,7 +122,7 @@ func (w *Writer) check(s *Span) error {
 }
 
 // Spans are cut at multiples of a size that depends on how many of their versions have content, so that all content of a span fits
-// one block, where it compresses against itself; and at multiples, so that merging does not move the cuts about.
+// one block, where versions compress against each other; and at multiples, so that merging does not move the cuts about.
 const (
 	widestSpan  = 1 << 20 / SectorSize
 	sideBySide  = maxBlock / cellBytes // versions of one cell in a block
@@ -183,34 +183,43 @@ func (w *Writer) flush() error {
 	if p.sectors == 0 {
 		return nil
 	}
-	raw := 0
+	together := p.together()
+	var raw [streams]int
 	for i := range p.entries {
-		raw += len(p.entries[i].data)
+		raw[streamOf(i, together)] += len(p.entries[i].data)
 	}
-	if raw <= maxBlock {
-		if err := w.data.room(raw); err != nil {
+	for which, n := range raw {
+		if err := w.data.room(which, n); err != nil {
 			return err
 		}
 	}
 	for i := range p.entries {
-		if err := w.content(p.disk, p.sector, p.sectors, &p.entries[i]); err != nil {
+		if err := w.content(streamOf(i, together), p.disk, p.sector, p.sectors, &p.entries[i]); err != nil {
 			return err
 		}
 	}
-	err := w.index.span(p.disk, p.sector, p.sectors, p.entries)
+	err := w.index.span(p.disk, p.sector, p.sectors, p.entries, together)
 	p.sectors = 0
 	return err
 }
 
+// streamOf is where the data of the i-th entry of a span go.
+func streamOf(i int, together bool) int {
+	if i == 0 && !together {
+		return newest
+	}
+	return older
+}
+
 // content adds the data of one entry, and the sums that cutting or joining left open.
-func (w *Writer) content(disk uint16, sector, sectors uint64, e *pendingEntry) error {
+func (w *Writer) content(which int, disk uint16, sector, sectors uint64, e *pendingEntry) error {
 	for i := 0; e.kind == Data && i < len(e.sums); i++ {
 		from, to := part(sector, sectors, i)
 		cell := e.data[(from-sector)*SectorSize : (to-sector)*SectorSize]
 		if e.sums[i] == 0 {
 			e.sums[i] = Sum(disk, from, cell)
 		}
-		if err := w.data.add(cell); err != nil {
+		if err := w.data.add(which, cell); err != nil {
 			return err
 		}
 	}
@@ -235,11 +244,11 @@ func (w *Writer) deep(ctx context.Context, s *Span, sector, sectors uint64) erro
 			if err := record[k].load(ctx, &w.stage.part, true); err != nil {
 				return err
 			}
-			if err := w.content(s.Disk, sector, sectors, &record[k]); err != nil {
+			if err := w.content(streamOf(i+k, false), s.Disk, sector, sectors, &record[k]); err != nil {
 				return err
 			}
 		}
-		if err := w.index.record(s.Disk, sector, sectors, record, i > 0, i+n < len(s.Entries)); err != nil {
+		if err := w.index.record(s.Disk, sector, sectors, record, i > 0, i+n < len(s.Entries), false); err != nil {
 			return err
 		}
 	}
@@ -248,7 +257,7 @@ func (w *Writer) deep(ctx context.Context, s *Span, sector, sectors uint64) erro
 
 // Size is about how long the file would be if it were finished now.
 func (w *Writer) Size() int64 {
-	n := w.data.off + int64(len(w.data.raw)+len(w.index.blocks)+len(w.index.rec.bytes)) + headerSize + footerSize
+	n := w.data.off + int64(w.data.pending()+len(w.index.blocks)+len(w.index.rec.bytes)) + headerSize + footerSize
 	for i := range w.now.entries {
 		if w.now.sectors > 0 {
 			n += int64(len(w.now.entries[i].data))
