@@ -25,6 +25,7 @@ var (
 	diskMiB    = flag.Int64("disk-mib", 1024, "size of the disk that they are spread over")
 	cluster    = flag.Int("cluster", 64<<10, "qcow2's cluster size; QEMU's default is 64 KiB")
 	readFor    = flag.Duration("read-for", 5*time.Second, "one run of random reads")
+	histories  = flag.String("history", "", "what BenchmarkRead reads is kept in this directory, and taken from it if it is there")
 	checkReads = 2000
 )
 
@@ -41,9 +42,7 @@ func BenchmarkRead(b *testing.B) {
 	dir := room(b)
 	d := deep{history: history{disk: *diskMiB << 20, seed: 2}}
 	b.Run("history", func(b *testing.B) {
-		d.makeJournal(b, filepath.Join(dir, "journal"))
-		d.makeChain(b, dir)
-		d.makeRaw(b, dir)
+		d.make(b, dir)
 		d.compare(b, dir)
 		b.ReportMetric(0, "ns/op")
 	})
@@ -57,6 +56,21 @@ func BenchmarkRead(b *testing.B) {
 	b.Run("sequential/cold", func(b *testing.B) { d.sequential(b, dir, true) })
 }
 
+// make makes what is not there yet.
+func (d *deep) make(b *testing.B, dir string) {
+	b.Helper()
+	if *histories != "" {
+		dir = *histories
+		require.NoError(b, os.MkdirAll(dir, 0o700))
+	}
+	d.journal, d.chain, d.raw = filepath.Join(dir, "journal"), filepath.Join(dir, fmt.Sprintf("overlay-%02d.qcow2", *kept-1)), filepath.Join(dir, "newest.raw")
+	for path, make := range map[string]func(*testing.B, string){d.journal: d.makeJournal, d.raw: d.makeImages} {
+		if _, err := os.Stat(path); err != nil {
+			make(b, dir)
+		}
+	}
+}
+
 // pieces are the ends of the stretches between kept points.
 func (d *deep) pieces() []int {
 	var ends []int
@@ -66,10 +80,10 @@ func (d *deep) pieces() []int {
 	return ends
 }
 
-func (d *deep) makeJournal(b *testing.B, path string) {
+func (d *deep) makeJournal(b *testing.B, dir string) {
 	b.Helper()
 	begin := time.Now()
-	j, err := create(b.Context(), path, d.disks())
+	j, err := create(b.Context(), filepath.Join(dir, "journal"), d.disks())
 	require.NoError(b, err)
 	from := 0
 	var points []journal.Point
@@ -86,14 +100,14 @@ func (d *deep) makeJournal(b *testing.B, path string) {
 	require.NoError(b, compact(b.Context(), j))
 	u := j.Usage()
 	require.NoError(b, j.Close())
-	d.journal = path
 	b.ReportMetric(float64(u.Stored>>20), "journal-MiB")
 	b.Logf("journal: %d writes, %d points, %d MiB in %d layers of %d runs, made in %.0f s", *writes, *kept, u.Stored>>20, u.LayerFiles, u.Runs,
 		time.Since(begin).Seconds())
 }
 
-// makeChain applies the history to a chain of images through qemu-nbd; nothing needs to be durable.
-func (d *deep) makeChain(b *testing.B, dir string) {
+// makeImages applies the history to a chain of images through qemu-nbd, and makes a raw file of its end; nothing needs to
+// be durable.
+func (d *deep) makeImages(b *testing.B, dir string) {
 	b.Helper()
 	begin := time.Now()
 	options := fmt.Sprintf("cluster_size=%d", *cluster)
@@ -114,9 +128,9 @@ func (d *deep) makeChain(b *testing.B, dir string) {
 		total += allocated(b, image)
 		from = end
 	}
-	d.chain = image
 	b.ReportMetric(float64(total>>20), "chain-MiB")
 	b.Logf("qcow2 chain: %d overlays, %d MiB, made in %.0f s", *kept, total>>20, time.Since(begin).Seconds())
+	harness.Run(b, "qemu-img", "convert", "-f", "qcow2", "-O", "raw", "-S", "0", image, d.raw)
 }
 
 // apply writes what the history leaves of each block: within an overlay only the last write of a block is seen.
@@ -135,12 +149,6 @@ func (d *deep) apply(b *testing.B, c *nbd.Client, from, end int) {
 		i := order[n]
 		return c.WriteAt(ctx, d.content(i, make([]byte, block)), d.block(i)*block)
 	}))
-}
-
-func (d *deep) makeRaw(b *testing.B, dir string) {
-	b.Helper()
-	d.raw = filepath.Join(dir, "newest.raw")
-	harness.Run(b, "qemu-img", "convert", "-f", "qcow2", "-O", "raw", "-S", "0", d.chain, d.raw)
 }
 
 // compare sees that all three hold the same before anybody's speed counts.
