@@ -8,7 +8,8 @@ import (
 )
 
 // Launcher carries out jobs. A job's record is the truth: whoever carries jobs out begins, after a restart, with those
-// that are unfinished, and moves them by internal/control/jobs alone.
+// that are unfinished, looks for such now and then, for the process may end or the store fail between a job's record and
+// Take, and moves them by internal/control/jobs alone.
 type Launcher interface {
 	// Take tells of a job that has just been stored. It does not wait for it.
 	Take(j state.Job)

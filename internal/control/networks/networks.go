@@ -152,7 +152,7 @@ func (n *Networks) Recover(ctx context.Context, s state.Scope, list []Recovery) 
 var errNoDeployment = errors.New("no network provider is configured: this installation deploys no networks")
 
 // Associate notes which stack stands for a network. Nothing is deployed and no launch template changes, as
-// the job's log says.
+// the job's log says; the answer shows the job as it was made, though all of it is done by then.
 func (n *Networks) Associate(ctx context.Context, s state.Scope, id, stack string) (state.Job, error) {
 	const op = "source networks: associate"
 	var j state.Job
@@ -167,11 +167,11 @@ func (n *Networks) Associate(ctx context.Context, s state.Scope, id, stack strin
 			return err
 		}
 		v.StackName = stack
-		v.LastRecovery = state.NetworkRecovery{At: j.CreatedAt, JobID: j.ID, Result: resultInProgress}
-		return tx.PutSourceNetwork(ctx, v)
+		v.LastRecovery = state.NetworkRecovery{At: j.CreatedAt, JobID: j.ID}
+		if err := tx.PutSourceNetwork(ctx, v); err != nil {
+			return err
+		}
+		return n.carry(ctx, tx, j)
 	})
-	if err != nil {
-		return j, fault.Wrap(op, err)
-	}
-	return j, fault.Wrap(op, n.Carry(ctx, j))
+	return j, fault.Wrap(op, err)
 }

@@ -57,7 +57,9 @@ type actor struct {
 	trouble trouble
 	// refused: it is stalled because data could not be taken in, and the replication server says when it can again.
 	refused bool
-	gone    bool // the server was deleted
+	// doubtful: the store failed in the middle of a change, which it may have kept: rec is read again before it is used.
+	doubtful bool
+	gone     bool // the server was deleted
 }
 
 // New returns an engine over store that works on server. Operations are accepted at once; Run acts on them.
@@ -152,16 +154,8 @@ func (e *Engine) find(ctx context.Context, id string) (*actor, error) {
 		return a, nil
 	}
 	a = &actor{id: id, savedAt: time.Now()}
-	err := e.store.View(ctx, func(r state.Reader) (err error) {
-		if a.rec, err = r.Replication(ctx, id); err != nil {
-			return err
-		}
-		newest, _, err := r.Points(ctx, id, state.PointFilter{Descending: true}, state.Page{Limit: 1})
-		if len(newest) > 0 {
-			a.rec.LastPointAt = newest[0].At
-		}
-		return err
-	})
+	var err error
+	a.rec, err = e.read(ctx, id)
 	if fault.Is(err, fault.NotFound) {
 		return nil, control.Missing("replication", control.SourceServer, id)
 	}
@@ -176,6 +170,45 @@ func (e *Engine) find(ctx context.Context, id string) (*actor, error) {
 	return a, nil
 }
 
+// read is what the store has of a server's replication.
+func (e *Engine) read(ctx context.Context, id string) (rec state.Replication, err error) {
+	err = e.store.View(ctx, func(r state.Reader) (err error) {
+		if rec, err = r.Replication(ctx, id); err != nil {
+			return err
+		}
+		newest, _, err := r.Points(ctx, id, state.PointFilter{Descending: true}, state.Page{Limit: 1})
+		if len(newest) > 0 {
+			rec.LastPointAt = newest[0].At
+		}
+		return err
+	})
+	return rec, err
+}
+
+// sure sees that an actor's record is the store's. What was begun for another one is dropped. The caller holds a.mu.
+func (e *Engine) sure(ctx context.Context, a *actor) error {
+	if !a.doubtful {
+		return nil
+	}
+	rec, err := e.read(ctx, a.id)
+	if fault.Is(err, fault.NotFound) {
+		a.gone = true
+		e.mu.Lock()
+		delete(e.actors, a.id)
+		e.mu.Unlock()
+		return control.Missing("replication", control.SourceServer, a.id)
+	}
+	if err != nil {
+		return err
+	}
+	if rec.Intent != a.rec.Intent || rec.State != a.rec.State || rec.Attempt.ID != a.rec.Attempt.ID || rec.Deleting != a.rec.Deleting {
+		a.changed()
+	}
+	a.rec, a.savedAt, a.doubtful = rec, time.Now(), false
+	e.queue.add(a.id)
+	return nil
+}
+
 // in is find for callers who name the scope: another scope's server does not exist for them.
 func (e *Engine) in(ctx context.Context, s state.Scope, id string) (*actor, error) {
 	a, err := e.find(ctx, id)
@@ -184,6 +217,9 @@ func (e *Engine) in(ctx context.Context, s state.Scope, id string) (*actor, erro
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if err := e.sure(ctx, a); err != nil {
+		return nil, err
+	}
 	if a.gone || a.rec.Deleting || a.rec.Scope != s {
 		return nil, control.Missing("replication", control.SourceServer, id)
 	}
@@ -196,15 +232,18 @@ type change func(context.Context, state.Tx) error
 // save stores a changed record and makes it the actor's. also runs in the same transaction. The caller
 // holds a.mu.
 func (e *Engine) save(ctx context.Context, a *actor, rec state.Replication, also ...change) error {
+	written := false
 	err := e.store.Update(ctx, func(tx state.Tx) error {
 		for _, fn := range also {
 			if err := fn(ctx, tx); err != nil {
 				return err
 			}
 		}
+		written = true
 		return tx.PutReplication(ctx, rec)
 	})
 	if err != nil {
+		a.doubtful = written // a refusal came before
 		return err
 	}
 	if a.rec.State != rec.State {

@@ -86,11 +86,12 @@ func (e *Engine) operate(ctx context.Context, s state.Scope, id string, on Trigg
 		return refused(op, id, on, before)
 	}
 	also := append(more, intend(&rec, on, now)...)
-	if err := e.save(ctx, a, rec, also...); err != nil {
+	err = e.save(ctx, a, rec, also...)
+	e.queue.add(id) // even after an error: the store may have kept it though it could not say so
+	if err != nil {
 		return fault.Wrap(op, err)
 	}
 	a.changed()
-	e.queue.add(id)
 	return nil
 }
 

@@ -37,9 +37,15 @@ func (e *Engine) pass(ctx context.Context, id string) time.Duration {
 		}
 		return never
 	}
-	v, gone := e.look(a)
+	v, gone, err := e.look(ctx, a)
 	if gone {
 		return never
+	}
+	if err != nil {
+		if ctx.Err() == nil {
+			e.log.Error("cannot read replication record again", "server", id, "error", err)
+		}
+		return teardownRetry
 	}
 	again, err := e.step(ctx, a, v)
 	if err != nil && ctx.Err() == nil {
@@ -49,10 +55,13 @@ func (e *Engine) pass(ctx context.Context, id string) time.Duration {
 	return again
 }
 
-func (e *Engine) look(a *actor) (v view, gone bool) {
+func (e *Engine) look(ctx context.Context, a *actor) (v view, gone bool, err error) {
 	status := e.server.Status(a.id)
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if err := e.sure(ctx, a); err != nil {
+		return v, a.gone, err
+	}
 	now := time.Now().UTC()
 	a.measure(status, now)
 	seen := a.agent.at
@@ -66,7 +75,7 @@ func (e *Engine) look(a *actor) (v view, gone bool) {
 		rec: a.current(), generation: a.generation, agent: a.agent, status: status, served: a.served, cutAt: a.cutAt, refused: a.refused, now: now,
 		lost: now.Sub(seen) >= AgentLostAfter, unstable: a.trouble.unstable(now), calm: a.trouble.calm(status, now),
 		diverging: a.trouble.diverging(status, a.rec, a.agent.ahead, now),
-	}, a.gone
+	}, a.gone, nil
 }
 
 func latest(a, b time.Time) time.Time {

@@ -159,9 +159,7 @@ func (t *Transfers) start(ctx context.Context, s state.Scope, k state.TransferKi
 		}
 		return tx.PutTransfer(ctx, x)
 	})
-	if err == nil {
-		t.again()
-	}
+	t.again() // even after an error: the store may have kept it though it could not say so
 	return x, fault.Wrap(op, err)
 }
 
