@@ -79,6 +79,9 @@ const (
 	TypeRefuse       Type = 3  // either: JSON Refusal, then the connection ends
 	TypeAck          Type = 4  // server: frames made durable, durable position
 	TypeRepair       Type = 5  // server: JSON Repair, from protocol 2 on
+	TypeBase         Type = 6  // agent: JSON Base, from protocol 3 on
+	TypeAsk          Type = 7  // agent: JSON Ask, from protocol 3 on
+	TypeDigests      Type = 8  // server: JSON Digests, from protocol 3 on
 	TypeData         Type = 16 // captured writes in order
 	TypeBaseline     Type = 17 // blocks read from the disk, at the epoch's first position
 	TypeEpochOpen    Type = 18 // JSON EpochOpen

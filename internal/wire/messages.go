@@ -11,12 +11,13 @@ const ALPN = "understudy-wire"
 
 // The protocol versions, newest first, a line of reason each; never renumbered.
 const (
+	V3 uint32 = 3 // the agent may ask for digests of what the journal holds
 	V2 uint32 = 2 // frames of format 2; the server may ask for ranges to be read again
 	V1 uint32 = 1 // hello, welcome, refuse, ack; frames of format 1
 )
 
 // Versions that this build speaks, best first.
-var Versions = []uint32{V2, V1}
+var Versions = []uint32{V3, V2, V1}
 
 // Choose picks the best version that both sides speak.
 func Choose(offered []uint32) (uint32, error) {

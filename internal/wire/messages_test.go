@@ -14,12 +14,12 @@ import (
 )
 
 func TestChoose(t *testing.T) {
-	for want, offered := range map[uint32][]uint32{wire.V1: {9, wire.V1}, wire.V2: {wire.V1, wire.V2, 3}} {
+	for want, offered := range map[uint32][]uint32{wire.V1: {9, wire.V1}, wire.V2: {wire.V1, wire.V2, 9}, wire.V3: {wire.V1, wire.V2, wire.V3, 9}} {
 		v, err := wire.Choose(offered)
 		require.NoError(t, err)
 		require.Equal(t, want, v)
 	}
-	for _, offered := range [][]uint32{nil, {0}, {3, 4}} {
+	for _, offered := range [][]uint32{nil, {0}, {7, 8}} {
 		_, err := wire.Choose(offered)
 		require.True(t, fault.Is(err, fault.Unsupported), "%v", offered)
 		require.NotEmpty(t, fault.HintOf(err))

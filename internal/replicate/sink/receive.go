@@ -12,6 +12,7 @@ import (
 const (
 	queuedFrames = 8        // read from the connection, not yet appended
 	batchBytes   = 16 << 20 // appended before a sync, at most
+	batchFrames  = 4096     // and so many frames, questions counted
 )
 
 // arrival is a frame and the buffer that it lies in, or the error that ends the stream.
@@ -24,6 +25,7 @@ type arrival struct {
 // receive reads in one goroutine while this one appends, syncs and acknowledges: whatever arrives during a sync is
 // one batch for the next.
 func (se *session) receive() error {
+	defer se.compare()()
 	frames := make(chan arrival, queuedFrames)
 	free := make(chan []byte, queuedFrames+1)
 	read := make(chan struct{})
@@ -112,24 +114,30 @@ func (se *session) commit(frames <-chan arrival, free chan<- []byte) error {
 
 // batch appends a and whatever else has arrived. n frames were appended even if there is an error.
 func (se *session) batch(a arrival, frames <-chan arrival, free chan<- []byte) (n uint64, size int, err error) {
-	for {
+	for taken := 1; ; taken++ {
 		if a.err != nil {
 			if fault.Is(a.err, fault.Corruption) {
 				se.failed = a.err
 			}
 			return n, size, a.err
 		}
-		if err := se.append(a.f); err != nil {
-			se.failed = err
-			return n, size, err
+		if a.f.Type == wire.TypeBase || a.f.Type == wire.TypeAsk {
+			if err := se.comparer.asked(&a.f); err != nil {
+				return n, size, err
+			}
+		} else {
+			if err := se.append(a.f); err != nil {
+				se.failed = err
+				return n, size, err
+			}
+			n++
+			size += len(a.f.Bytes)
 		}
-		n++
-		size += len(a.f.Bytes)
 		select {
 		case free <- a.buf:
 		default:
 		}
-		if size >= batchBytes {
+		if size >= batchBytes || taken >= batchFrames {
 			return n, size, nil
 		}
 		select {

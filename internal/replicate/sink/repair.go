@@ -137,10 +137,10 @@ func (se *session) answered(f *wire.Frame) error {
 	return nil
 }
 
-// forgetRepairs drops the requests whose ranges were read: the baseline of their epoch is complete, or the epoch has
-// ended, which it does not before it has paid what it owes. r.mu is held.
+// forgetRepairs drops the requests whose ranges were read: the baseline of their epoch is complete, or that of a later one.
+// An epoch that ends before owes its ranges to the next. r.mu is held.
 func (r *replica) forgetRepairs(epoch uint64, complete bool) {
 	r.requests = slices.DeleteFunc(r.requests, func(q *request) bool {
-		return q.epoch != 0 && (epoch > q.epoch || epoch == q.epoch && complete)
+		return q.epoch != 0 && epoch >= q.epoch && complete
 	})
 }

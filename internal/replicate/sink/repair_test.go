@@ -80,7 +80,10 @@ func TestRepairIsAskedUntilAnswered(t *testing.T) {
 	require.Equal(t, early[1:], third.Ranges)
 	p.send(answer(t, 3, 300, second.ID, third.ID), openEpoch(t, 4, 400))
 	p.acked(3)
-	require.Zero(t, h.underway(), "an epoch does not end before it has paid")
+	require.Equal(t, 2, h.underway(), "epoch 3 ended without having read everything")
+	p.send(baselineDone(4, 400))
+	p.acked(4)
+	require.Zero(t, h.underway(), "a later epoch pays what an earlier one owed")
 }
 
 // TestRepairOfAnOldAgent: protocol 1 has no such message.
@@ -96,7 +99,7 @@ func TestRepairOfAnOldAgent(t *testing.T) {
 
 	p = h.dial(server)
 	p.hello(nil)
-	require.Equal(t, wire.V2, p.welcomed().Version)
+	require.Equal(t, wire.V3, p.welcomed().Version)
 	require.Equal(t, []Range{{Sectors: 1}}, p.asked().Ranges, "upgraded")
 }
 

@@ -28,7 +28,8 @@ type session struct {
 	number   uint64
 	version  uint32
 	poked    chan struct{} // there may be repairs to ask for
-	welcomed bool          // guarded by r.mu
+	comparer *comparer
+	welcomed bool // guarded by r.mu
 	once     sync.Once
 	cause    error         // why end was called; read after ended
 	ended    chan struct{} // closed by end

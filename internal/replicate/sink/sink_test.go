@@ -25,7 +25,7 @@ func TestReplicate(t *testing.T) {
 	p := h.dial(server)
 	p.hello(nil)
 	w := p.welcomed()
-	require.Equal(t, wire.V2, w.Version)
+	require.Equal(t, wire.V3, w.Version)
 	require.Zero(t, w.Epoch)
 	p.send(openEpoch(t, 1, 100), baselineDone(1, 100), data(1, 110, 0, 1), data(1, 120, 8, 2))
 	require.EqualValues(t, 120, p.acked(4))

@@ -45,13 +45,15 @@ func (x *session) baseline(now time.Time) error {
 	if !settled && !x.s.settle.draining {
 		return nil // what is read now may be stale, and nothing would tell
 	}
-	for !b.empty && x.mayRead() {
-		c := x.nextChunk(now)
+	for x.mayRead() {
+		c, err := x.nextRead(now)
+		if err != nil {
+			return err
+		}
 		if c == nil {
 			break
 		}
-		b.underway++
-		b.bytes += c.bytes
+		b.bytes += c.held
 		x.s.readers.submit(c)
 	}
 	return x.tellDone()
@@ -63,6 +65,28 @@ func (x *session) mayRead() bool {
 		return false
 	}
 	return x.tainted || x.cap.Producer()-x.read <= uint64(x.cap.RingBytes()/4)
+}
+
+// nextRead is what a reader should do next; nil when there is nothing, or no room to ask about it.
+func (x *session) nextRead(now time.Time) (*chunk, error) {
+	b := &x.base
+	if c := x.nextDiffering(); c != nil {
+		return c, nil
+	}
+	compares := x.compares()
+	if b.empty || compares && !x.mayAsk() {
+		return nil, nil
+	}
+	c := x.nextChunk(now)
+	if c == nil {
+		return nil, nil
+	}
+	b.underway++
+	if compares {
+		return c, x.ask(c)
+	}
+	c.held = c.bytes
+	return c, nil
 }
 
 // nextChunk collects debt of one disk. At the end of a pass it waits for the chunks under way, so that no block is
@@ -77,6 +101,7 @@ func (x *session) nextChunk(now time.Time) *chunk {
 			b.empty = !b.found
 			wait := b.held
 			b.disk, b.block, b.found, b.held = 0, 0, false, false
+			x.asking.based = false // another pass, another base
 			if b.empty {
 				x.cycled = time.Time{} // do not wait a second to say so
 				return nil
@@ -116,6 +141,7 @@ func (x *session) collect(d *disk) *chunk {
 	if len(c.spans) == 0 {
 		return nil
 	}
+	c.wanted = c.spans
 	return c
 }
 
@@ -130,16 +156,27 @@ func (x *session) chunkRead(c *chunk) {
 			x.s.log.Error("cannot read disk, its debt stands", "disk", c.disk.Device, "err", c.err)
 		}
 		c.disk.err, c.disk.retryAt = c.err, time.Now().Add(x.s.cfg.RetryRead)
-		x.base.underway--
-		x.base.bytes -= c.bytes
+		x.forget(c)
 		return
 	}
 	if c.disk.err != nil {
 		x.s.log.Info("disk can be read again", "disk", c.disk.Device)
 		c.disk.err = nil
 	}
+	if c.compare.stage == coarse {
+		c.compare.read = true
+		x.decide(c)
+		return
+	}
 	x.base.ready = append(x.base.ready, c)
 	x.pushReady()
+}
+
+// forget gives up a chunk whose debt stands.
+func (x *session) forget(c *chunk) {
+	x.base.underway--
+	x.base.bytes -= c.held
+	delete(x.asking.waiting, c.compare.id)
 }
 
 // pushReady queues the frames of chunks that were read.
@@ -159,7 +196,7 @@ func (x *session) pushReady() {
 			c.frames, c.sent = c.frames[1:], true
 		}
 		if !c.sent {
-			x.chunkDone(c) // all zeroes, and the journal has nothing else there
+			x.chunkDone(c) // all zeroes, or all the same, and the journal has nothing else there
 		}
 		b.ready = b.ready[1:]
 	}
@@ -171,8 +208,9 @@ func (x *session) chunkDone(c *chunk) {
 		c.disk.debt.Clear(s.start, s.end)
 	}
 	c.disk.rescan += uint64(c.bytes)
+	c.disk.same += c.same
 	x.base.underway--
-	x.base.bytes -= c.bytes
+	x.base.bytes -= c.held
 	x.s.meter.paid.Add(uint64(c.bytes))
 }
 

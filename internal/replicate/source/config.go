@@ -136,7 +136,8 @@ type disk struct {
 	debt    Bitmap
 	retryAt time.Time // after a read failed
 	err     error     // of the last read; nil once one succeeds
-	rescan  uint64    // baseline bytes acknowledged in this epoch
+	rescan  uint64    // baseline bytes acknowledged in this epoch, or found the same
+	same    uint64    // of them, found the same
 	owed    uint64    // bytes of debt, as last counted
 }
 

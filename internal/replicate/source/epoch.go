@@ -78,10 +78,10 @@ func (x *session) open(e epoch, all bool) error {
 	s.ep = e
 	s.settle = settling{}
 	for _, d := range s.disks {
-		d.rescan = 0
+		d.rescan, d.same = 0, 0
 	}
 	x.announced, x.before, x.tainted, x.cycle = false, 0, false, 0
-	x.base = baseline{}
+	x.base, x.asking = baseline{}, asking{key: x.asking.key, tools: x.asking.tools, last: x.asking.last}
 	s.log.Info("epoch opened", "epoch", e.number, "reason", e.why(), "first", e.first)
 	return nil
 }

@@ -176,6 +176,8 @@ func (h *host) begin() {
 		w.op, w.bytes = capture.Flush, 0
 	case 3:
 		w.data = make([]byte, w.bytes) // zeroes
+	case 4, 5: // what was there at boot, which the journal may hold
+		w.data = append([]byte(nil), h.before[w.disk][w.offset:w.offset+w.bytes]...)
 	default:
 		w.data = make([]byte, w.bytes)
 		fill(h.rng, w.data)

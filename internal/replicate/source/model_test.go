@@ -33,6 +33,7 @@ type model struct {
 	source *Source
 	saved  *journal // a backup of the server's journal
 	old    []*journal
+	chunk  int // ChunkBytes; 0: small
 }
 
 func newModel(t *testing.T, seed uint64) *model {
@@ -44,9 +45,7 @@ func newModel(t *testing.T, seed uint64) *model {
 	h.noDrain = rng.IntN(4) == 0
 	m := &model{t: t, rng: rng, host: h, server: newServer(rand.New(rand.NewPCG(seed, 3)))}
 	m.server.faults = rng.IntN(3) > 0
-	if rng.IntN(4) == 0 {
-		m.server.version = wire.V1
-	}
+	m.server.version = []uint32{wire.V1, wire.V2, wire.V3, wire.V3, wire.V3, wire.V3}[rng.IntN(6)]
 	return m
 }
 
@@ -67,7 +66,7 @@ func (m *model) config(dial func(context.Context) (net.Conn, error)) Config {
 	return Config{
 		Capture: h.fakeCapture, Disks: disks, Agent: "test", Dial: dial, Clock: h.clock,
 		InFlightWrites: h.inFlightWrites, Log: slog.New(slog.DiscardHandler), Poll: 10 * time.Millisecond,
-		FrameBytes: 4 << 10, ChunkBytes: 8 << 10, Window: 32 << 10, Readers: 2,
+		FrameBytes: 4 << 10, ChunkBytes: max(m.chunk, 8<<10), Window: max(4*m.chunk, 32<<10), Readers: 2,
 	}
 }
 

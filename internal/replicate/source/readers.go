@@ -27,6 +27,11 @@ type chunk struct {
 	time    int64
 	zeros   bool // zero blocks must be sent too
 
+	held    int    // bytes that it counts for in the window
+	wanted  []span // of spans, those to read
+	compare compare
+	same    uint64 // bytes that the journal has already
+
 	frames []*wire.Builder
 	sent   bool // at least one frame was
 	err    error
@@ -74,25 +79,39 @@ func (r *readers) submit(c *chunk) {
 
 func (r *readers) taken() { r.out-- }
 
-// read reads and frames the chunk by way of buf, which it returns for the next, larger if need be.
+// read reads the chunk by way of buf, which it returns for the next, larger if need be, and frames it, or what of it
+// differs, or makes its digests.
 func (c *chunk) read(buf []byte) []byte {
-	size := c.disk.debt.BlockSize()
 	if len(buf) < c.bytes {
 		buf = alignedBuffer(c.bytes)
 	}
+	defer c.compare.putBack()
 	w := framer{chunk: c}
-	for _, s := range c.spans {
-		from, to := s.start*size, min(s.end*size, c.disk.Bytes)
+	for _, s := range c.wanted {
+		from, to := c.extent(s)
 		b := buf[:to-from]
 		if n, err := c.disk.Reader.ReadAt(b, int64(from)); n < len(b) {
 			c.frames = nil
 			c.err = fault.New(fault.Transient, "source: read "+c.disk.Device, "%d bytes at %d: %w", len(b), from, err)
 			return buf
 		}
-		w.add(b, from)
+		switch c.compare.stage {
+		case sendAll:
+			w.add(b, from)
+		case coarse:
+			c.compare.digest(c.disk.Index, b, from)
+		case fine:
+			c.compare.frame(&w, b, from)
+		}
 	}
 	w.flush()
 	return buf
+}
+
+// extent is where a span begins and ends, in bytes.
+func (c *chunk) extent(s span) (from, to uint64) {
+	size := c.disk.debt.BlockSize()
+	return s.start * size, min(s.end*size, c.disk.Bytes)
 }
 
 // framer puts what was read into frames, zeroes as ranges or not at all.

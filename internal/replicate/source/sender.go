@@ -50,6 +50,7 @@ func (x *session) lastWord(ctx context.Context, f failure) error {
 			return f.err
 		case <-x.acks:
 		case <-x.asked:
+		case <-x.told:
 		case r := <-x.failed: // the receiver's read deadline bounds the wait
 			if permanent(r.err) {
 				return r.err
@@ -132,6 +133,16 @@ func (x *session) receiver(ctx context.Context) error {
 			}
 			select {
 			case x.asked <- r:
+			case <-ctx.Done():
+				return nil
+			}
+		case wire.TypeDigests:
+			var d wire.Digests
+			if err := f.Unmarshal(&d); err != nil {
+				return err
+			}
+			select {
+			case x.told <- d:
 			case <-ctx.Done():
 				return nil
 			}

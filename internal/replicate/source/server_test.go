@@ -23,6 +23,9 @@ type server struct {
 	ask     chan struct{} // a repair may be due
 	group   sync.WaitGroup
 
+	stored int // bytes of frames that came for the journal
+	asks   int // bytes of questions and answers
+
 	refuse   fault.Kind // of new connections; Unknown: none
 	down     bool       // nobody answers
 	slow     bool       // every frame takes long
@@ -33,7 +36,7 @@ type server struct {
 var errCut = errors.New("cut")
 
 func newServer(rng *rand.Rand) *server {
-	return &server{rng: rng, journal: newJournal(rng), version: wire.V2, ask: make(chan struct{}, 1)}
+	return &server{rng: rng, journal: newJournal(rng), version: wire.V3, ask: make(chan struct{}, 1)}
 }
 
 func (s *server) dial(ctx context.Context) (net.Conn, error) {
@@ -86,6 +89,10 @@ func (s *server) serve(conn *wire.Conn) {
 	if err != nil || f.Type != wire.TypeHello {
 		return
 	}
+	var hello wire.Hello
+	if f.Unmarshal(&hello) != nil {
+		return
+	}
 	s.mu.Lock()
 	refuse := s.refuse
 	if s.conn != conn.Conn {
@@ -110,7 +117,8 @@ func (s *server) serve(conn *wire.Conn) {
 	var acker sync.WaitGroup
 	acker.Go(func() { s.acknowledge(conn, j, start, received, done) })
 	acker.Go(func() { s.askForRepairs(conn, j, done) })
-	for s.receive(conn) == nil {
+	c := &comparing{s: s, conn: conn, j: j, done: done, sizes: hello.Disks}
+	for s.receive(conn, c) == nil {
 		select {
 		case received <- struct{}{}:
 		default:
@@ -119,9 +127,10 @@ func (s *server) serve(conn *wire.Conn) {
 	conn.Close()
 	close(done)
 	acker.Wait()
+	c.group.Wait()
 }
 
-func (s *server) receive(conn *wire.Conn) error {
+func (s *server) receive(conn *wire.Conn, c *comparing) error {
 	f, _, err := conn.Receive(nil)
 	if err != nil {
 		return err
@@ -141,6 +150,14 @@ func (s *server) receive(conn *wire.Conn) error {
 	if s.conn != conn.Conn {
 		return errCut // fenced
 	}
+	if f.Type == wire.TypeBase || f.Type == wire.TypeAsk {
+		err := c.asked(&f)
+		if err != nil {
+			s.problems = append(s.problems, err)
+		}
+		return err
+	}
+	s.stored += len(f.Bytes)
 	if err := s.journal.add(&f, s.version); err != nil {
 		s.problems = append(s.problems, err)
 		return err

@@ -26,6 +26,7 @@ type session struct {
 	moved  chan struct{} // the sender took a frame from the queue
 	acks   chan wire.Header
 	asked  chan wire.Repair
+	told   chan wire.Digests
 	failed chan failure
 
 	flight      []sent // frames not yet acknowledged, in order
@@ -57,6 +58,7 @@ type session struct {
 	cycled time.Time
 	spoke  time.Time // when the last frame with a watermark was queued
 	base   baseline
+	asking asking
 
 	published time.Time
 }
@@ -67,7 +69,7 @@ func newSession(s *Source, conn *wire.Conn, w *wire.Welcome) *session {
 	x := &session{
 		s: s, cap: s.cap, conn: conn, id: s.sessions, version: w.Version, durable: w.Durable, stored: w.Frames,
 		queue: make(chan outgoing, queueFrames), moved: make(chan struct{}, 1), acks: make(chan wire.Header),
-		asked: make(chan wire.Repair), failed: make(chan failure, 2), read: s.cap.Consumer(), cycled: now, spoke: now,
+		asked: make(chan wire.Repair), told: make(chan wire.Digests), failed: make(chan failure, 2), read: s.cap.Consumer(), cycled: now, spoke: now,
 	}
 	x.released = x.read
 	return x
@@ -99,6 +101,10 @@ func (x *session) run(ctx context.Context) error {
 			}
 		case r := <-x.asked:
 			x.askedToRepair(r)
+		case d := <-x.told:
+			if err := x.answered(&d); err != nil {
+				return err
+			}
 		case c := <-x.s.readers.results:
 			x.chunkRead(c)
 		case <-x.moved:
