@@ -57,7 +57,7 @@ func calibrate(d Disk) (a addresses, err error) {
 		return a, err
 	}
 	defer disk.Close()
-	spec, err := parseObject()
+	spec, err := parseObject(ModePayload)
 	if err != nil {
 		return a, err
 	}

@@ -1,5 +1,6 @@
 // Package capture is the door to the kernel's block layer: it loads, pins and re-opens the BPF programs that copy
 // every write of a set of disks, in submission order, into one ring, and keep dirty bitmaps for when the ring is full.
+// Where the kernel does not let payloads be read it notes dirty blocks only, or watches the kernel's counters.
 //
 // The agent's source side and its assembly import it; nobody else does, and only this package imports the eBPF
 // library. It runs on x86_64 kernels from 6.1 on, with BTF, as root.
@@ -13,6 +14,7 @@ import (
 	"log/slog"
 	"os"
 	"sync/atomic"
+	"time"
 
 	"github.com/cilium/ebpf"
 
@@ -32,8 +34,9 @@ func (d Disk) dev() blockdev.Dev { return blockdev.Dev{Major: d.Major, Minor: d.
 
 // Options say what to capture and where its pins live.
 type Options struct {
+	Mode      Mode   // payload when empty
 	PinDir    string // a directory of a bpffs, this capture's own; siblings are other captures
-	RingBytes int    // a power of two, 64 KiB to 2 GiB
+	RingBytes int    // a power of two, 64 KiB to 2 GiB; of payload mode
 	Owner     string // who captures: the source server's identity, recorded with the pins
 	Disks     []Disk
 	Log       *slog.Logger `json:"-"`
@@ -45,13 +48,19 @@ type Options struct {
 // Next, Release, Flip and the other movers belong to one goroutine at a time; counters, Meta, Next at offsets that are
 // not released, and bitmaps of Debt may be used by any. After Close nothing may be used, nor any Data or Bitmap.
 type Capture struct {
-	ring
+	stream
 	*shared
 	owner     owner
 	fresh     bool
 	silent    []uint16      // disks without requests: nothing tells when a write to them completes
 	drainSeen atomic.Uint64 // the latest request for draining that Draining saw, which EndDrain answers
-	queue     *ebpf.Program
+	programs  map[string]*ebpf.Program
+	coarse    bool // whole disks were made dirty since the last debt, or in it
+	audits    map[uint16]*audit
+	doubts    doubts
+	lost      uint64    // of control.lost, as last seen
+	lostAt    time.Time // when it was seen to grow
+	log       *slog.Logger
 	disks     *ebpf.Map
 	dropped   *ebpf.Map
 	kept      []io.Closer // links and maps: a link that loses its last reference detaches
@@ -64,6 +73,9 @@ type Capture struct {
 // It fails with a Conflict while another process has the capture open, or if a sibling of PinDir captures one of the
 // disks; with Unsupported where the kernel cannot capture, saying why.
 func Open(o Options) (*Capture, error) {
+	if o.Mode == "" {
+		o.Mode = ModePayload
+	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
@@ -71,7 +83,7 @@ func Open(o Options) (*Capture, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := supported(); err != nil {
+	if err := supported(o.Mode); err != nil {
 		return nil, err
 	}
 	family, err := enterFamily(o.PinDir)
@@ -91,7 +103,10 @@ func Open(o Options) (*Capture, error) {
 		lock.Close()
 		return nil, err
 	}
-	c.lock, c.silent = lock, own.silent
+	if c.fresh {
+		c.lostAt = time.Now() // what was on its way to a disk without requests was never remembered
+	}
+	c.lock, c.silent, c.log = lock, own.silent, o.Log
 	return c, nil
 }
 
@@ -103,7 +118,7 @@ func openLocked(o Options, own owner) (*Capture, error) {
 	if c != nil {
 		return c, nil
 	}
-	o.Log.Info("making a new capture", "pins", o.PinDir, "reason", why, "disks", len(own.Disks), "ring", o.RingBytes)
+	o.Log.Info("making a new capture", "mode", o.Mode, "pins", o.PinDir, "reason", why, "disks", len(own.Disks), "ring", o.RingBytes)
 	if err := clearPins(o.PinDir); err != nil {
 		return nil, err
 	}
@@ -117,6 +132,9 @@ func openLocked(o Options, own owner) (*Capture, error) {
 
 // ID is made when the programs are loaded: another ID means that tracking was lost.
 func (c *Capture) ID() [16]byte { return c.owner.ID }
+
+// Mode is payload or bitmap.
+func (c *Capture) Mode() Mode { return c.owner.Mode }
 
 // Fresh says that this Open made the capture anew.
 func (c *Capture) Fresh() bool { return c.fresh }
@@ -138,7 +156,7 @@ func (c *Capture) Close() error {
 
 func (c *Capture) unmap() error {
 	err := c.shared.unmap()
-	if rerr := c.ring.unmap(); err == nil {
+	if rerr := c.stream.unmap(); err == nil {
 		err = rerr
 	}
 	return err

@@ -35,7 +35,7 @@ func BenchmarkCost(b *testing.B) {
 				require.NoError(b, err)
 				iops(b, d, block)
 				require.NoError(b, timed.Close())
-				stats, err := c.queue.Stats()
+				stats, err := c.programs[queueProgram].Stats()
 				require.NoError(b, err)
 				spent, bios = spent+stats.Runtime, bios+stats.RunCount
 				stop()

@@ -9,10 +9,11 @@ func (c *Capture) BeginDrain() { atomic.AddUint64(&c.control.drainWanted, 1) }
 // Draining says that every completion is being marked late: true from when a capture is made until EndDrain, and
 // again after the table of outstanding dropped bios has overflowed. It is never true with a disk that takes no
 // requests, of which nothing tells when a write completes: the marks of the others alone are of no use, so they end.
+// Without payloads every completion is an event of its own, and draining means nothing.
 func (c *Capture) Draining() bool {
 	wanted := atomic.LoadUint64(&c.control.drainWanted)
 	c.drainSeen.Store(wanted)
-	if len(c.silent) > 0 {
+	if len(c.silent) > 0 && c.Mode() == ModePayload {
 		c.EndDrain()
 	}
 	return wanted != atomic.LoadUint64(&c.control.drainEnded)

@@ -1,20 +1,27 @@
 package capture
 
 import (
+	"math/bits"
 	"sync/atomic"
+	"time"
 
 	"github.com/understudy-dr/understudy/internal/fault"
 )
 
 // Flip makes the other generation current and waits until no program still sets bits in the old one or is still
-// reserving ring space for it. A write that the kernel did not show to the programs is in Drops when it returns.
+// reserving ring space for it. A write that the kernel did not show to the programs is in Drops when it returns, if the
+// kernel counts it anywhere.
 func (c *Capture) Flip() error {
 	current := atomic.LoadUint64(&c.control.current) & 1
 	atomic.StoreUint64(&c.control.current, 1-current)
 	if err := gracePeriod(); err != nil {
 		return err
 	}
-	return c.countMisses()
+	if err := c.countMisses(); err != nil {
+		return err
+	}
+	c.countLost()
+	return c.auditAll()
 }
 
 // ClearIdle clears the generation that is not current. Only after a Flip that succeeded.
@@ -36,6 +43,7 @@ func (c *Capture) DirtyToDebt() {
 		}
 	}
 	c.ClearIdle()
+	c.coarse = false
 }
 
 // LateToDebt moves the late bits into the debt and says whether there were any. To see that there are none and will
@@ -63,14 +71,18 @@ func (c *Capture) LateToDebt() bool {
 func (c *Capture) Drops() uint64 { return atomic.LoadUint64(&c.control.drops) }
 
 // countMisses makes a drop of every run of the queue program that the kernel skipped because an interrupt submitted
-// the write while the program ran. The issue program has set its bits.
+// the write while the program ran. The issue program has set its bits. Other programs' misses are covered by their
+// twins, or the queue program; they are counted all the same.
 func (c *Capture) countMisses() error {
-	stats, err := c.queue.Stats()
-	if err != nil {
-		return kernelFault("count missed runs", err)
-	}
-	if known := atomic.LoadUint64(&c.control.misses); stats.RecursionMisses > known {
-		c.missed(stats.RecursionMisses - known)
+	for name, program := range c.programs {
+		stats, err := program.Stats()
+		if err != nil {
+			return kernelFault("count missed runs", err)
+		}
+		c.doubts.change(func(n *Doubts) { n.RecursionMisses[name] = stats.RecursionMisses })
+		if known := atomic.LoadUint64(&c.control.misses); name == queueProgram && stats.RecursionMisses > known {
+			c.missed(stats.RecursionMisses - known)
+		}
 	}
 	return nil
 }
@@ -78,13 +90,57 @@ func (c *Capture) countMisses() error {
 // missed counts missed runs as drops. The bits come first, as they do of every drop: no issue program has set those of a
 // disk without requests, and which blocks were meant is unknown.
 func (c *Capture) missed(runs uint64) {
-	current := int(atomic.LoadUint64(&c.control.current) & 1)
-	for _, disk := range c.silent {
-		b := c.bitmap(regionGen0+current, disk)
-		b.Set(0, b.Blocks())
-	}
-	atomic.AddUint64(&c.control.drops, runs)
+	c.dirtySilent()
+	c.drop(runs)
 	atomic.AddUint64(&c.control.misses, runs)
+}
+
+// lostFor is how long a write may take that nobody remembers: twice the SCSI command timeout.
+const lostFor = 60 * time.Second
+
+// countLost looks for writes to disks without requests that the bitmap programs saw completing and did not know. More
+// of that kind may be under way, so for a while nothing is known of these disks.
+func (c *Capture) countLost() {
+	if lost := atomic.LoadUint64(&c.control.lost); lost != c.lost {
+		c.lost, c.lostAt = lost, time.Now()
+		c.doubts.change(func(n *Doubts) { n.Lost = lost })
+	}
+	if c.Mode() == ModeBitmap && len(c.silent) > 0 && !c.lostAt.IsZero() && time.Since(c.lostAt) < lostFor {
+		c.dirtySilent()
+		c.drop(1)
+	}
+}
+
+func (c *Capture) dirtySilent() {
+	for _, disk := range c.silent {
+		c.dirtyWhole(disk)
+	}
+}
+
+// dirtyWhole makes all of a disk dirty. The caller counts a drop afterwards.
+func (c *Capture) dirtyWhole(disk uint16) {
+	b := c.bitmap(regionGen0+int(atomic.LoadUint64(&c.control.current)&1), disk)
+	b.Set(0, b.Blocks())
+	c.coarse = true
+}
+
+func (c *Capture) drop(n uint64) { atomic.AddUint64(&c.control.drops, n) }
+
+// Coarse says whether bits were set for whole disks because nobody knows what was written, since the last DirtyToDebt.
+func (c *Capture) Coarse() bool { return c.coarse }
+
+// DirtyBytes is how much of the disks DirtyToDebt would make debt now, debt that there is included.
+func (c *Capture) DirtyBytes() uint64 {
+	n := uint64(0)
+	gen0, gen1, debt := c.region[regionGen0], c.region[regionGen1], c.region[regionDebt]
+	for _, p := range c.plan.disks {
+		set := 0
+		for i := p.word; i < p.word+p.words; i++ {
+			set += bits.OnesCount64(atomic.LoadUint64(&gen0[i]) | atomic.LoadUint64(&gen1[i]) | atomic.LoadUint64(&debt[i]))
+		}
+		n += uint64(set) << p.shift
+	}
+	return n
 }
 
 // Meta reads a pinned cell. Cells are zero when the capture is made and survive the process.

@@ -17,12 +17,15 @@ import (
 
 // create loads, attaches and pins a new capture into an empty pin directory.
 func create(pinDir string, own owner) (*Capture, error) {
-	addresses, err := calibrate(own.Disks[0].Disk)
-	if err != nil {
-		return nil, err
+	var a addresses
+	var err error
+	if own.Mode == ModePayload {
+		if a, err = calibrate(own.Disks[0].Disk); err != nil {
+			return nil, err
+		}
 	}
-	p := parts{maps: map[string]*ebpf.Map{}}
-	c, err := p.create(pinDir, own, addresses)
+	p := newParts(own.Mode)
+	c, err := p.create(pinDir, own, a)
 	if err != nil {
 		p.close()
 		return nil, err
@@ -31,39 +34,31 @@ func create(pinDir string, own owner) (*Capture, error) {
 }
 
 func (p *parts) create(pinDir string, own owner, a addresses) (*Capture, error) {
-	programs, err := p.loadNew(own, a)
-	defer func() {
-		for name, prog := range programs {
-			if name != "on_queue" { // which p.queue is
-				prog.Close()
-			}
-		}
-	}()
-	if err != nil {
+	if err := p.loadNew(own, a); err != nil {
 		return nil, err
 	}
 	c, err := assemble(p, own)
 	if err != nil {
 		return nil, err
 	}
-	if err := p.publish(pinDir, programs, c.control); err != nil {
+	if err := p.publish(pinDir, c.control); err != nil {
 		_ = c.unmap()
 		return nil, err
 	}
-	c.fresh = true
+	c.kept, c.fresh = p.closers(), true
 	return c, nil
 }
 
 // publish fills, pins and attaches; complete is said last.
-func (p *parts) publish(pinDir string, programs map[string]*ebpf.Program, ctl *control) error {
+func (p *parts) publish(pinDir string, ctl *control) error {
 	atomic.StoreUint64(&ctl.drainWanted, 1)
-	for _, name := range pinnedMaps {
+	for _, name := range p.mode.maps() {
 		if err := p.maps[name].Pin(filepath.Join(pinDir, name)); err != nil {
 			return kernelFault("pin "+name, err)
 		}
 	}
 	for _, l := range pinnedLinks {
-		k, err := link.AttachTracing(link.TracingOptions{Program: programs[l.program]})
+		k, err := link.AttachTracing(link.TracingOptions{Program: p.programs[l.program]})
 		if err != nil {
 			return kernelFault("attach "+l.program, err)
 		}
@@ -77,40 +72,41 @@ func (p *parts) publish(pinDir string, programs map[string]*ebpf.Program, ctl *c
 }
 
 // loadNew loads the programs with maps of the right sizes and fills the maps that tell who and what.
-func (p *parts) loadNew(own owner, a addresses) (map[string]*ebpf.Program, error) {
+func (p *parts) loadNew(own owner, a addresses) error {
 	pl := planFor(own.Disks)
-	spec, err := parseObject()
+	spec, err := parseObject(own.Mode)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	delete(spec.Programs, "on_calibrate")
-	delete(spec.Programs, "on_probe")
-	delete(spec.Maps, "calibration")
+	constants := map[string]uint64{"region_words": pl.words}
+	if own.Mode == ModePayload {
+		delete(spec.Programs, "on_calibrate")
+		delete(spec.Programs, "on_probe")
+		delete(spec.Maps, "calibration")
+		spec.Maps["ring"].MaxEntries = uint32(own.RingBytes)
+		constants["ring_bytes"], constants["vmemmap"], constants["page_offset"] = uint64(own.RingBytes), a.vmemmap, a.pageOffset
+	} else {
+		delete(spec.Maps, "ring")
+	}
 	spec.Maps["bits"].MaxEntries = uint32(regions * pl.words)
-	spec.Maps["ring"].MaxEntries = uint32(own.RingBytes)
 	spec.Maps["disks"].MaxEntries = uint32(len(own.Disks))
-	constants := map[string]uint64{
-		"region_words": pl.words, "ring_bytes": uint64(own.RingBytes), "vmemmap": a.vmemmap, "page_offset": a.pageOffset,
-	}
 	for name, v := range constants {
 		if err := spec.Variables[name].Set(v); err != nil {
-			return nil, fault.New(fault.Bug, "capture: load", "%s: %w", name, err)
+			return fault.New(fault.Bug, "capture: load", "%s: %w", name, err)
 		}
 	}
 	all, err := ebpf.NewCollection(spec)
 	if err != nil {
-		return nil, kernelFault("load", err)
+		return kernelFault("load", err)
 	}
 	defer all.Close() // what is detached from it stays
-	for _, name := range pinnedMaps {
+	for _, name := range p.mode.maps() {
 		p.maps[name] = all.DetachMap(name)
 	}
-	programs := map[string]*ebpf.Program{}
 	for name := range spec.Programs {
-		programs[name] = all.DetachProgram(name)
+		p.programs[name] = all.DetachProgram(name)
 	}
-	p.queue = programs["on_queue"]
-	return programs, p.describe(own, pl)
+	return p.describe(own, pl)
 }
 
 // describe fills the owner and disks maps.
@@ -137,18 +133,27 @@ func assemble(p *parts, own owner) (*Capture, error) {
 	if err != nil {
 		return nil, err
 	}
-	r, err := mapRing(p.maps["ring"].FD(), own.RingBytes)
-	if err != nil {
-		_ = s.unmap()
-		return nil, err
+	c := &Capture{shared: s, owner: own, programs: p.programs, disks: p.maps["disks"], dropped: p.maps["dropped"]}
+	if own.Mode == ModePayload {
+		r, err := mapRing(p.maps["ring"].FD(), own.RingBytes)
+		if err != nil {
+			_ = s.unmap()
+			return nil, err
+		}
+		c.stream = &r
+	} else {
+		c.stream = newCounted(&s.control.drops)
 	}
-	c := &Capture{ring: r, shared: s, owner: own, queue: p.queue, disks: p.maps["disks"], dropped: p.maps["dropped"]}
 	c.kept = p.closers()
 	c.drainSeen.Store(atomic.LoadUint64(&s.control.drainEnded))
 	return c, nil
 }
 
-func parseObject() (*ebpf.CollectionSpec, error) {
+func parseObject(m Mode) (*ebpf.CollectionSpec, error) {
+	object := payloadObject
+	if m == ModeBitmap {
+		object = bitmapObject
+	}
 	spec, err := ebpf.LoadCollectionSpecFromReader(bytes.NewReader(object))
 	if err != nil {
 		return nil, fault.New(fault.Bug, "capture: load", "%w", err)

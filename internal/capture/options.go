@@ -2,9 +2,7 @@ package capture
 
 import (
 	"crypto/rand"
-	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/understudy-dr/understudy/internal/blockdev"
 	"github.com/understudy-dr/understudy/internal/fault"
@@ -20,14 +18,17 @@ func describe(o Options) (owner, error) {
 	switch {
 	case !filepath.IsAbs(o.PinDir):
 		return owner{}, invalid("pin directory %q is not an absolute path", o.PinDir)
-	case o.RingBytes < minRing || o.RingBytes > maxRing || o.RingBytes&(o.RingBytes-1) != 0:
+	case o.Mode == ModePayload && (o.RingBytes < minRing || o.RingBytes > maxRing || o.RingBytes&(o.RingBytes-1) != 0):
 		return owner{}, invalid("ring of %d bytes: want a power of two from 64 KiB to 2 GiB", o.RingBytes)
 	case o.Owner == "":
 		return owner{}, invalid("no owner")
 	case len(o.Disks) == 0:
 		return owner{}, invalid("no disks")
 	}
-	own := owner{Version: formatVersion, Owner: o.Owner, RingBytes: o.RingBytes}
+	own := owner{Version: formatVersion, Owner: o.Owner, Mode: o.Mode, RingBytes: o.RingBytes}
+	if o.Mode != ModePayload {
+		own.RingBytes = 0
+	}
 	rand.Read(own.ID[:])
 	indexes, devs := map[uint16]bool{}, map[blockdev.Dev]bool{}
 	for _, d := range o.Disks {
@@ -58,11 +59,17 @@ func describeDisk(d Disk) (_ ownedDisk, requests bool, err error) {
 		return ownedDisk{}, false, invalid("%s is device %s, not %s", d.Path, info.Dev, d.dev())
 	case info.Bytes != d.Bytes:
 		return ownedDisk{}, false, invalid("%s has %d bytes, not %d", d.Path, info.Bytes, d.Bytes)
-	case info.Zoned:
-		return ownedDisk{}, false, fault.New(fault.Unsupported, "capture: open", "%s is a zoned device", d.Path).
-			WithHint("zoned devices choose where a write lands after it was submitted; leave it out")
 	}
-	return ownedDisk{Disk: d, Sequence: info.Sequence}, info.Requests, nil
+	return ownedDisk{Disk: d, Sequence: info.Sequence}, info.Requests, refuse(d, info)
+}
+
+// refuse says why a disk cannot be captured in any mode, nil if it can.
+func refuse(d Disk, info blockdev.Info) error {
+	if !info.Zoned {
+		return nil
+	}
+	return fault.New(fault.Unsupported, "capture: open", "%s is a zoned device", d.Path).
+		WithHint("zoned devices choose where a write lands after it was submitted; leave it out")
 }
 
 func invalid(format string, args ...any) error {
@@ -70,15 +77,12 @@ func invalid(format string, args ...any) error {
 }
 
 // supported looks for what would make loading fail with a message that misleads.
-func supported() error {
-	if _, err := os.Stat("/sys/kernel/btf/vmlinux"); err != nil {
-		return fault.New(fault.Unsupported, "capture: open", "the kernel has no BTF: %w", err).
-			WithHint("needs a kernel built with CONFIG_DEBUG_INFO_BTF, as the distributions' are from 6.1 on")
+func supported(m Mode) error {
+	if err := probeBTF(); err != nil {
+		return err
 	}
-	mode, err := os.ReadFile("/sys/kernel/security/lockdown")
-	if err == nil && strings.Contains(string(mode), "[confidentiality]") {
-		return fault.New(fault.Unsupported, "capture: open", "kernel lockdown is in confidentiality mode, which forbids reading the data of writes").
-			WithHint("boot with lockdown=integrity, the default under Secure Boot, or replicate by dirty bitmap or scan")
+	if m == ModePayload {
+		return probeLockdown()
 	}
 	return nil
 }

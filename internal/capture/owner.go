@@ -14,7 +14,8 @@ import (
 // Format versions of what is pinned (bpf/layout.h and the owner record), newest first. An agent takes over pins of its
 // own version only; others are made anew, which costs a rescan.
 const (
-	formatVersion = 1 // the first
+	formatVersion = 2 // lost completions are counted; capture without payloads
+	// 1 was the first
 )
 
 // owner says, in JSON in a pinned map, whose capture it is and of what.
@@ -22,6 +23,7 @@ type owner struct {
 	Version   int         `json:"version"`
 	ID        captureID   `json:"id"`
 	Owner     string      `json:"owner"`
+	Mode      Mode        `json:"mode"`
 	RingBytes int         `json:"ringBytes"`
 	Disks     []ownedDisk `json:"disks"`
 
@@ -52,6 +54,8 @@ func (o owner) differs(want owner) string {
 		return "another format version"
 	case o.Owner != want.Owner:
 		return "another owner"
+	case o.Mode != want.Mode:
+		return "another mode"
 	case o.RingBytes != want.RingBytes:
 		return "another ring size"
 	case len(o.Disks) != len(want.Disks):

@@ -20,7 +20,7 @@ import (
 //
 // They are made in no atomic way: control.complete is set last, and pins without it are removed. The directory is
 // flock'ed while a process has the capture open, its family while one is made, taken over or removed.
-var pinnedMaps = []string{"bits", "ring", "control", "meta", "owner", "disks", "dropped"}
+var commonMaps = []string{"bits", "control", "meta", "owner", "disks", "dropped"} // and ring, where there are payloads
 
 // pinnedLinks are in the order of attaching: what marks completions before what makes them matter.
 var pinnedLinks = []struct{ pin, program string }{
@@ -29,10 +29,10 @@ var pinnedLinks = []struct{ pin, program string }{
 	{"bio_complete", "on_bio_complete"},
 	{"bio_complete_twin", "on_bio_complete_twin"},
 	{"issue", "on_issue"},
-	{queuePin, "on_queue"},
+	{"queue", queueProgram},
 }
 
-const queuePin = "queue"
+const queueProgram = "on_queue"
 
 // Remove detaches and unpins the capture in pinDir. It is idempotent. It fails with a Conflict while the capture is
 // open. The kernel detaches what has no pin left a moment after Remove has returned.
@@ -80,7 +80,7 @@ func clearPins(pinDir string) error {
 
 // adopt takes over the pins in pinDir. It returns no Capture and the reason if they cannot serve.
 func adopt(pinDir string, want owner) (c *Capture, why string, err error) {
-	p := parts{maps: map[string]*ebpf.Map{}}
+	p := newParts(want.Mode)
 	defer func() {
 		if c == nil {
 			p.close()
@@ -110,13 +110,18 @@ func adopt(pinDir string, want owner) (c *Capture, why string, err error) {
 
 // parts are the kernel objects of a capture.
 type parts struct {
-	maps  map[string]*ebpf.Map
-	links []link.Link
-	queue *ebpf.Program
+	mode     Mode
+	maps     map[string]*ebpf.Map
+	links    []link.Link
+	programs map[string]*ebpf.Program
+}
+
+func newParts(m Mode) parts {
+	return parts{mode: m, maps: map[string]*ebpf.Map{}, programs: map[string]*ebpf.Program{}}
 }
 
 func (p *parts) load(pinDir string) (why string, err error) {
-	for _, name := range pinnedMaps {
+	for _, name := range p.mode.maps() {
 		m, err := ebpf.LoadPinnedMap(filepath.Join(pinDir, name), nil)
 		if err != nil {
 			return missing(name, err)
@@ -133,10 +138,7 @@ func (p *parts) load(pinDir string) (why string, err error) {
 		if err != nil {
 			return missing(l.pin, err)
 		}
-		if l.pin != queuePin {
-			continue
-		}
-		if p.queue, err = ebpf.NewProgramFromID(info.Program); err != nil {
+		if p.programs[l.program], err = ebpf.NewProgramFromID(info.Program); err != nil {
 			return missing(l.pin, err)
 		}
 	}
@@ -159,8 +161,8 @@ func (p *parts) closers() []io.Closer {
 	for _, m := range p.maps {
 		all = append(all, m)
 	}
-	if p.queue != nil {
-		all = append(all, p.queue)
+	for _, prog := range p.programs {
+		all = append(all, prog)
 	}
 	return all
 }

@@ -6,6 +6,11 @@ import _ "embed"
 //
 //go:generate clang -O2 -g -target bpf -mcpu=v3 -D__TARGET_ARCH_x86 -Wall -Werror -fdebug-compilation-dir=. -c bpf/capture.bpf.c -o bpf/capture.bpf.o
 //go:generate llvm-strip -g bpf/capture.bpf.o
+//go:generate clang -O2 -g -target bpf -mcpu=v3 -D__TARGET_ARCH_x86 -Wall -Werror -fdebug-compilation-dir=. -c bpf/bitmap.bpf.c -o bpf/bitmap.bpf.o
+//go:generate llvm-strip -g bpf/bitmap.bpf.o
 
 //go:embed bpf/capture.bpf.o
-var object []byte
+var payloadObject []byte
+
+//go:embed bpf/bitmap.bpf.o
+var bitmapObject []byte

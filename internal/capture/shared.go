@@ -19,6 +19,7 @@ type control struct {
 	drainWanted uint64
 	drainEnded  uint64
 	misses      uint64
+	lost        uint64
 }
 
 // diskEntry mirrors struct disk.

@@ -230,15 +230,18 @@ func TestParseCPUs(t *testing.T) {
 	}
 }
 
-// The committed object is what the committed source builds to, wherever the checkout is.
-func TestObjectIsReproducible(t *testing.T) {
+// The committed objects are what the committed sources build to, wherever the checkout is.
+func TestObjectsAreReproducible(t *testing.T) {
 	version, err := exec.Command("clang", "--version").Output()
 	if err != nil || !strings.Contains(string(version), "clang version 14.") {
 		t.Skip("needs clang 14 (Debian 12), which the object is built with")
 	}
 	dir := filepath.Join(t.TempDir(), "elsewhere")
 	require.NoError(t, os.CopyFS(filepath.Join(dir, "bpf"), os.DirFS("bpf")))
-	require.NoError(t, os.Remove(filepath.Join(dir, "bpf/capture.bpf.o")))
+	objects := map[string][]byte{"bpf/capture.bpf.o": payloadObject, "bpf/bitmap.bpf.o": bitmapObject}
+	for name := range objects {
+		require.NoError(t, os.Remove(filepath.Join(dir, name)))
+	}
 	source, err := os.ReadFile("programs.go")
 	require.NoError(t, err)
 	for line := range strings.Lines(string(source)) {
@@ -250,7 +253,9 @@ func TestObjectIsReproducible(t *testing.T) {
 			require.NoError(t, err, "%s", out)
 		}
 	}
-	built, err := os.ReadFile(filepath.Join(dir, "bpf/capture.bpf.o"))
-	require.NoError(t, err)
-	require.True(t, string(built) == string(object), "run go generate ./internal/capture")
+	for name, object := range objects {
+		built, err := os.ReadFile(filepath.Join(dir, name))
+		require.NoError(t, err)
+		require.True(t, string(built) == string(object), "%s: run go generate ./internal/capture", name)
+	}
 }

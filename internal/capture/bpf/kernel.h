@@ -52,17 +52,22 @@ struct page {
 	unsigned long flags;
 } RELOCATED;
 
+struct gendisk;
+struct blk_mq_ops;
+
+struct request_queue {
+	struct gendisk *disk;
+	struct blk_mq_ops *mq_ops; /* 0 where the driver takes no requests */
+} RELOCATED;
+
 struct gendisk {
 	int major;
 	int first_minor;
+	struct request_queue *queue;
 } RELOCATED;
 
 struct block_device {
 	struct gendisk *bd_disk;
-} RELOCATED;
-
-struct request_queue {
-	struct gendisk *disk;
 } RELOCATED;
 
 struct bvec_iter {

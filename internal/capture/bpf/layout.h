@@ -63,7 +63,8 @@ struct control {
 	u64 outstanding;  /* those of them whose bio has not completed */
 	u64 drain_wanted; /* how often draining was asked for */
 	u64 drain_ended;  /* up to which asking it has ended; by user space */
-	u64 misses;       /* missed runs of on_queue that are already counted in drops; by user space */
+	u64 misses;       /* missed runs of programs that are already counted in drops; by user space */
+	u64 lost;         /* completed writes that nothing remembered (bitmap mode) */
 };
 
 struct {
