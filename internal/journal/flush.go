@@ -334,24 +334,38 @@ func (c *catalogue) pruneTimelines(r *retained) {
 	})
 }
 
-// noteLost keeps what a layer's making could not verify.
+// noteLost keeps what a layer's making could not verify, and says so when it is news.
 func (j *Journal) noteLost(file string, lost []layer.Range) {
 	now := time.Now().UTC()
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	var first *Damage
+	fresh := 0
 	for _, r := range lost {
-		j.note(Damage{File: file, Disk: r.Disk, Sector: r.Sector, Sectors: r.Sectors, Epoch: r.Version.Epoch, Position: r.Version.Position, FoundAt: now})
+		d := Damage{File: file, Disk: r.Disk, Sector: r.Sector, Sectors: r.Sectors, Epoch: r.Version.Epoch, Position: r.Version.Position, FoundAt: now}
+		if j.note(d) {
+			if fresh++; first == nil {
+				first = &d
+			}
+		}
+	}
+	if first != nil {
+		j.log.Error("journal: content is lost", "dir", j.dir, "file", file, "stretches", fresh,
+			"disk", first.Disk, "sector", first.Sector, "sectors", first.Sectors, "epoch", first.Epoch, "position", first.Position)
 	}
 }
 
-// noteDamage keeps what a reader could not verify.
+// noteDamage keeps what a reader could not verify. The reader's caller hears of it.
 func (j *Journal) noteDamage(f *fragment, disk uint16) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.note(Damage{File: f.place(), Disk: disk, Sector: f.start, Sectors: f.sectors, Epoch: f.version.Epoch, Position: f.version.Position, FoundAt: time.Now().UTC()})
 }
 
-// note wants mu held.
-func (j *Journal) note(d Damage) {
+// note wants mu held, and tells whether the damage was not known yet.
+func (j *Journal) note(d Damage) bool {
+	before := len(j.noted)
+	known := slices.ContainsFunc(j.pub.cat.Damage, func(o Damage) bool { return o.same(&d) })
 	j.noted = mergeDamage(j.noted, []Damage{d})
+	return !known && len(j.noted) > before
 }
