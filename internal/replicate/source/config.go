@@ -78,6 +78,12 @@ type Disk struct {
 	Reader io.ReaderAt
 }
 
+// Pacer says when epochs are opened that no doubt asks for. Run's goroutine calls it, and it must not wait.
+type Pacer interface {
+	MayOpen() bool // asked while an epoch that drops have ended owes nothing
+	Completed()    // the epoch is complete, and nothing was written until now
+}
+
 // Config says what to replicate, from where and to whom. Fields below Log have defaults.
 type Config struct {
 	Capture Capture
@@ -91,6 +97,12 @@ type Config struct {
 	// InFlightWrites counts the writes that a disk has in flight.
 	InFlightWrites func(disk uint16) (uint64, error)
 	Log            *slog.Logger
+
+	// For a capture without payloads, of which every event is a drop: docs/design/2026-11-23-capture-modes.md.
+	Pacer   Pacer
+	Tracked bool // completions are events too: nobody need wait for a write from before an opening that is in flight nowhere
+	// Coarse says that the capture's dirty bits stand for whole disks: they are compared before they are sent. May be nil.
+	Coarse func() bool
 
 	Poll       time.Duration // how often an idle ring is looked at; default 2 ms
 	DeadAfter  time.Duration // a link that says nothing for so long is dead; default 15 s

@@ -57,6 +57,15 @@ func (x *session) mark(now time.Time, producer uint64, wall int64) {
 	}
 	x.running = max(x.running, wall)
 	x.sendMark(now)
+	if x.s.ep.done {
+		x.completed()
+	}
+}
+
+func (x *session) completed() {
+	if x.s.cfg.Pacer != nil {
+		x.s.cfg.Pacer.Completed()
+	}
 }
 
 func (x *session) quietUpTo(producer uint64) bool {

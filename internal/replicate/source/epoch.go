@@ -1,6 +1,8 @@
 package source
 
 import (
+	"context"
+	"log/slog"
 	"time"
 
 	"github.com/understudy-dr/understudy/internal/wire"
@@ -11,7 +13,11 @@ import (
 func (x *session) taint(at uint64) {
 	x.endEpoch(at)
 	x.s.meter.gaps.Add(1)
-	x.s.log.Warn("writes were dropped", "epoch", x.s.ep.number, "drops", x.cap.Drops()-x.s.ep.drops, "last", x.gap,
+	level := slog.LevelWarn
+	if x.s.cfg.Pacer != nil { // as all are
+		level = slog.LevelDebug
+	}
+	x.s.log.Log(context.Background(), level, "writes were dropped", "epoch", x.s.ep.number, "drops", x.cap.Drops()-x.s.ep.drops, "last", x.gap,
 		"complete", x.s.ep.done)
 }
 
@@ -28,11 +34,17 @@ func (x *session) succeed() error {
 	if !x.tainted || !x.s.ep.openAcked || !x.paid() || x.out != nil || !x.flush() {
 		return nil
 	}
+	if p := x.s.cfg.Pacer; p != nil && !p.MayOpen() {
+		return nil
+	}
 	e := x.s.ep
 	e.number++
 	e.gap, e.reason, e.fresh, e.repairs = x.gap, reasonGap, false, nil
-	if len(x.repairs) > 0 {
+	switch {
+	case len(x.repairs) > 0:
 		e.reason = reasonRepair
+	case x.s.cfg.Coarse != nil && x.s.cfg.Coarse():
+		e.reason = reasonTrackingLost
 	}
 	return x.open(e, false)
 }
@@ -120,8 +132,11 @@ func (x *session) settled(now time.Time) bool {
 	if t.since.IsZero() {
 		*t = settling{since: now, draining: x.cap.Draining(), quiet: map[uint16]bool{}}
 	}
-	waited := now.Sub(t.since)
-	if waited < settleAtLeast || (waited < settleAtMost && !x.quiet(t)) {
+	waited, least := now.Sub(t.since), settleAtLeast
+	if x.s.cfg.Tracked {
+		least = 0
+	}
+	if waited < least || (waited < settleAtMost && !x.quiet(t)) {
 		return false
 	}
 	if t.draining {

@@ -169,6 +169,8 @@ func (x *session) phase() Phase {
 	switch {
 	case !e.done && (e.reason == reasonInitial || e.reason == reasonJournalChanged):
 		return PhaseInitialSync
+	case x.s.cfg.Pacer != nil && e.reason == reasonGap && (!e.done || x.tainted):
+		return PhaseBacklog // between two points
 	case !e.done || x.tainted:
 		return PhaseRescan
 	}
