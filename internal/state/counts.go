@@ -2,7 +2,8 @@ package state
 
 import "context"
 
-// ServerCounts are the numbers that quotas bound. Servers that are being deleted do not count.
+// ServerCounts are the numbers that quotas bound, which are kept with the records: reading them costs the same however many
+// servers there are. Servers that are being deleted do not count.
 type ServerCounts struct {
 	Total    int64
 	Archived int64

@@ -60,7 +60,15 @@ func (t *tx) PutServer(ctx context.Context, v state.Server) error {
 	if err != nil {
 		return err
 	}
-	err = t.exec(ctx, "state: put server",
+	err = t.counted(ctx, v.ID, func() error { return t.putServer(ctx, v, body) })
+	if err != nil {
+		return err
+	}
+	return t.putHardware(ctx, v)
+}
+
+func (t *tx) putServer(ctx context.Context, v state.Server, body string) error {
+	return t.exec(ctx, "state: put server",
 		`INSERT INTO source_server (id, account, service, identity, created_at, archived, deleting, life_cycle, replication_type, application_id,
 		     user_provided_id, body)
 		 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
@@ -70,10 +78,6 @@ func (t *tx) PutServer(ctx context.Context, v state.Server) error {
 		     user_provided_id = excluded.user_provided_id, body = excluded.body`,
 		v.ID, v.Scope.Account, v.Scope.Service, v.Identity, nanos(v.CreatedAt), flag(v.Archived), flag(v.Deleting),
 		v.LifeCycle.State, v.ReplicationType, v.Migration.ApplicationID, v.UserProvidedID, body)
-	if err != nil {
-		return err
-	}
-	return t.putHardware(ctx, v)
 }
 
 func (t *tx) putHardware(ctx context.Context, v state.Server) error {
@@ -98,7 +102,9 @@ func (t *tx) putHardware(ctx context.Context, v state.Server) error {
 }
 
 func (t *tx) DeleteServer(ctx context.Context, id string) error {
-	return t.exec(ctx, "state: delete server", `DELETE FROM source_server WHERE id = ?`, id)
+	return t.counted(ctx, id, func() error {
+		return t.exec(ctx, "state: delete server", `DELETE FROM source_server WHERE id = ?`, id)
+	})
 }
 
 func (t *tx) Replication(ctx context.Context, serverID string) (state.Replication, error) {
@@ -128,8 +134,10 @@ func (t *tx) PutReplication(ctx context.Context, v state.Replication) error {
 	if err != nil {
 		return err
 	}
-	return t.exec(ctx, "state: put replication",
-		`INSERT INTO replication (server_id, state, first_byte_at, body) VALUES (?, ?, ?, ?)
-		 ON CONFLICT (server_id) DO UPDATE SET state = excluded.state, first_byte_at = excluded.first_byte_at, body = excluded.body`,
-		v.ServerID, v.State, nanos(v.FirstByteAt), body)
+	return t.counted(ctx, v.ServerID, func() error {
+		return t.exec(ctx, "state: put replication",
+			`INSERT INTO replication (server_id, state, first_byte_at, body) VALUES (?, ?, ?, ?)
+			 ON CONFLICT (server_id) DO UPDATE SET state = excluded.state, first_byte_at = excluded.first_byte_at, body = excluded.body`,
+			v.ServerID, v.State, nanos(v.FirstByteAt), body)
+	})
 }

@@ -163,4 +163,37 @@ func testCountServers(t *testing.T, s state.Store) {
 		require.NoError(t, err)
 		require.Zero(t, c)
 	})
+	for _, change := range []struct {
+		what string
+		do   func(context.Context, state.Tx, state.Server) error
+		want state.ServerCounts
+	}{
+		{"written again", func(ctx context.Context, tx state.Tx, v state.Server) error { return tx.PutServer(ctx, v) }, state.ServerCounts{Total: 5, Archived: 1, Replicating: 3}},
+		{"archived", func(ctx context.Context, tx state.Tx, v state.Server) error {
+			v.Archived = true
+			return tx.PutServer(ctx, v)
+		}, state.ServerCounts{Total: 5, Archived: 2, Replicating: 3}},
+		{"stopped", func(ctx context.Context, tx state.Tx, v state.Server) error {
+			return tx.PutReplication(ctx, state.Replication{ServerID: v.ID, State: state.Stopped})
+		}, state.ServerCounts{Total: 5, Archived: 2, Replicating: 2}},
+		{"started", func(ctx context.Context, tx state.Tx, v state.Server) error {
+			return tx.PutReplication(ctx, state.Replication{ServerID: v.ID, State: state.Initiating})
+		}, state.ServerCounts{Total: 5, Archived: 2, Replicating: 3}},
+		{"being deleted", func(ctx context.Context, tx state.Tx, v state.Server) error {
+			v.Deleting = true
+			return tx.PutServer(ctx, v)
+		}, state.ServerCounts{Total: 4, Archived: 1, Replicating: 2}},
+		{"deleted", func(ctx context.Context, tx state.Tx, v state.Server) error { return tx.DeleteServer(ctx, v.ID) }, state.ServerCounts{Total: 4, Archived: 1, Replicating: 2}},
+		{"another deleted at once", func(ctx context.Context, tx state.Tx, _ state.Server) error {
+			return tx.DeleteServer(ctx, server(drs, 1).ID)
+		},
+			state.ServerCounts{Total: 3, Archived: 1, Replicating: 1}},
+	} {
+		update(t, s, func(ctx context.Context, tx state.Tx) error { return change.do(ctx, tx, server(drs, 0)) })
+		view(t, s, func(ctx context.Context, r state.Reader) {
+			c, err := r.CountServers(ctx, drs)
+			require.NoError(t, err)
+			require.Equal(t, change.want, c, change.what)
+		})
+	}
 }
