@@ -101,6 +101,8 @@ func (x *session) run(ctx context.Context) error {
 			}
 		case r := <-x.asked:
 			x.askedToRepair(r)
+		case c := <-x.s.cuts:
+			x.takeCut(c)
 		case d := <-x.told:
 			if err := x.answered(&d); err != nil {
 				return err

@@ -20,7 +20,7 @@ import (
 	"github.com/understudy-dr/understudy/internal/fault"
 )
 
-// Source replicates one server. Run owns all of its state; Status and SetBandwidth may be called by any goroutine.
+// Source replicates one server. Run owns all of its state; Status, SetBandwidth and Cut may be called by any goroutine.
 type Source struct {
 	cfg    Config
 	cap    Capture
@@ -39,6 +39,8 @@ type Source struct {
 	meter    meter
 
 	sessions uint64
+	cuts     chan *Cut
+	pending  []*Cut // taken, not sent yet; in order
 
 	mu     sync.Mutex
 	status Status
@@ -52,7 +54,7 @@ func New(c Config) (*Source, error) {
 	id := c.Capture.ID()
 	s := &Source{
 		cfg: c, cap: c.Capture, log: c.Log, id: hex.EncodeToString(id[:]),
-		memory: memory{cells: c.Capture}, clock: clock{read: c.Clock}, limiter: rate.NewLimiter(rate.Inf, burst),
+		memory: memory{cells: c.Capture}, clock: clock{read: c.Clock}, limiter: rate.NewLimiter(rate.Inf, burst), cuts: make(chan *Cut),
 	}
 	for _, d := range c.Disks {
 		s.disks = append(s.disks, &disk{Disk: d, debt: c.Capture.Debt(d.Index)})
@@ -76,6 +78,7 @@ func (s *Source) SetBandwidth(bytesPerSecond int64) {
 // Run replicates until ctx ends, which is no error, or something happens that dialing again cannot cure.
 func (s *Source) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
+	defer s.abandon()
 	defer s.readers.wait()
 	defer cancel()
 	s.readers.start(ctx)

@@ -62,6 +62,7 @@ func (x *session) take(r *capture.Record) {
 // place decides what becomes of a whole bio.
 func (x *session) place(b *bio) {
 	e := &x.s.ep
+	x.reached(b.end - 1)
 	p := e.position(b.end)
 	switch {
 	case p <= x.durable: // the server has it
@@ -186,6 +187,7 @@ func (x *session) drained() {
 	if x.announced && !x.tainted && x.cap.Drops() > x.s.ep.drops {
 		x.taint(x.read)
 	}
+	x.reached(x.read)
 	if len(x.queue) == 0 || time.Since(x.heldFrom) >= holdFrame {
 		x.flush()
 	}
