@@ -90,6 +90,9 @@ func (e *Engine) may(s state.Scope) change {
 func (e *Engine) Run(ctx context.Context, points Points) error {
 	e.points = points
 	if err := e.load(ctx); err != nil {
+		if ctx.Err() != nil {
+			return nil // it was ended before it had begun
+		}
 		return fault.Wrap("replication: load", err)
 	}
 	stop := context.AfterFunc(ctx, e.queue.close)

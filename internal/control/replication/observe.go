@@ -31,7 +31,11 @@ func (e *Engine) observe(ctx context.Context, a *actor, v view) (time.Duration, 
 	}
 	on, stay := judge(v)
 	if !stay {
-		return e.apply(ctx, a, v, func(r *state.Replication) bool { r.Complete = true; return move(r, on, v.now) })
+		return e.apply(ctx, a, v, func(r *state.Replication) bool {
+			// A first copy that was over before anybody looked, or while nobody could, has no point yet either.
+			r.Complete, r.PointDue = true, r.PointDue || !r.Complete
+			return move(r, on, v.now)
+		})
 	}
 	return e.checkpoint(ctx, a, v)
 }

@@ -26,11 +26,15 @@ func (t *Transfers) exportFile(ctx context.Context, x state.Transfer) error {
 	if err := t.cfg.Buckets.Put(ctx, object(x), content); err != nil {
 		return err
 	}
-	return t.change(ctx, x, func(_ state.Tx, now *state.Transfer) error {
+	err = t.change(ctx, x, func(_ state.Tx, now *state.Transfer) error {
 		now.Waves.Written, now.Applications.Written, now.Servers.Written = int64(len(e.waves)), int64(len(e.apps)), e.servers
 		now.Progress = 100
 		return move(now, Succeed)
 	})
+	if err != nil {
+		return &storeError{err} // written again when the store is well
+	}
+	return nil
 }
 
 // exporter collects rows, and the columns that any of them needs.
