@@ -75,6 +75,13 @@ func (s *Source) SetBandwidth(bytesPerSecond int64) {
 	s.limiter.SetLimit(rate.Limit(max(bytesPerSecond, MinBandwidth)))
 }
 
+func (s *Source) limit() int64 {
+	if l := s.limiter.Limit(); l != rate.Inf {
+		return int64(l)
+	}
+	return 0
+}
+
 // Run replicates until ctx ends, which is no error, or something happens that dialing again cannot cure.
 func (s *Source) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)

@@ -44,6 +44,7 @@ type Status struct {
 	RawBytes  uint64        // sent by this Source, before compression
 	WireBytes uint64        // and after, everything included
 	Rate      float64       // wire bytes per second, smoothed
+	Limit     int64         // of the same, as SetBandwidth set it; 0 is none
 	ETA       time.Duration // until the debt is paid; 0 when there is none or nothing is known
 
 	Lag     time.Duration // age of the oldest captured write not acknowledged; 0 when there is none
@@ -69,6 +70,7 @@ func (s *Source) Status() Status {
 	s.mu.Lock()
 	st := s.status
 	s.mu.Unlock()
+	st.Limit = s.limit()
 	if st.oldest != 0 {
 		_, wall := s.cfg.Clock()
 		st.Lag = max(0, time.Duration(wall.UnixNano()-st.oldest))
