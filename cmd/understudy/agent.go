@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"time"
 
 	"github.com/understudy-dr/understudy/internal/app/agent"
+	"github.com/understudy-dr/understudy/internal/capture"
 )
 
 type agentCmd struct {
@@ -15,6 +17,7 @@ type agentCmd struct {
 	Install   agentInstallCmd   `cmd:"" help:"Register this machine and make the agent a service."`
 	Status    agentStatusCmd    `cmd:"" help:"Show what the agent on this machine is doing."`
 	Doctor    agentDoctorCmd    `cmd:"" help:"Examine whether this machine can be replicated, and say what to do where it cannot."`
+	Guard     agentGuardCmd     `cmd:"" hidden:""`
 	Uninstall agentUninstallCmd `cmd:"" help:"End capturing, forget this machine's identity and remove the service. The server keeps what it has."`
 }
 
@@ -37,6 +40,9 @@ type agentFlags struct {
 	Tags            map[string]string `help:"Tags of the source server, when it is new: KEY=VALUE;..."`
 	ProxyAddress    string            `help:"Proxy to the control port, as https://proxy:3128/ (or HTTPS_PROXY). Data goes straight to port 1500." name:"proxy-address"`
 	NoReplication   bool              `help:"Register only; replication is started through the API." name:"no-replication"`
+	CaptureMode     string            `help:"How writes are captured: payload (each with its data), bitmap (which blocks), scan (whether at all); auto takes the best that works here." name:"capture-mode" enum:"auto,payload,bitmap,scan" default:"auto"`
+	PointInterval   time.Duration     `help:"In bitmap and scan mode: time between attempts to make a recovery point." name:"point-interval" default:"1m"`
+	HoldAtMost      time.Duration     `help:"In bitmap and scan mode: how long file systems may be frozen for one; 0 never freezes." name:"hold-at-most" default:"2s"`
 	RingMiB         int               `help:"Memory that holds captured writes until they are acknowledged: a power of two." name:"ring-mib" default:"256"`
 }
 
@@ -45,6 +51,7 @@ func (c agentFlags) config(devices []string, log *slog.Logger) agent.Config {
 		StateDir: c.StateDir, Service: c.Service, Endpoint: c.Endpoint, CACert: c.CACert, Devices: devices, Region: c.Region,
 		AccessKeyID: c.AccessKeyID, SecretAccessKey: c.SecretAccessKey, SessionToken: c.SessionToken, UserProvidedID: c.UserProvidedID,
 		Tags: c.Tags, ProxyAddress: c.ProxyAddress, NoReplication: c.NoReplication, RingBytes: c.RingMiB << 20, Log: log,
+		CaptureMode: capture.Mode(c.CaptureMode), PointInterval: c.PointInterval, HoldAtMost: c.HoldAtMost,
 	}
 }
 
@@ -63,6 +70,7 @@ type agentStatusCmd struct {
 	ID       bool `help:"Print the source server's id only." xor:"form" name:"id"`
 	Lag      bool `help:"Print the replication lag only: write completed here until durable there." xor:"form"`
 	JSON     bool `help:"Print JSON." xor:"form"`
+	Metrics  bool `help:"Print it for Prometheus." xor:"form"`
 }
 
 func (c *agentStatusCmd) Run() error {
@@ -75,6 +83,8 @@ func (c *agentStatusCmd) Run() error {
 		fmt.Println(s.ServerID)
 	case c.Lag:
 		fmt.Println(s.LagLine())
+	case c.Metrics:
+		fmt.Print(s.Metrics())
 	case c.JSON:
 		enc := json.NewEncoder(os.Stdout)
 		enc.SetIndent("", "  ")
@@ -92,12 +102,13 @@ type agentDoctorCmd struct {
 	DataAddress  string   `help:"The replication server's host:port, where it is not port 1500 of the endpoint." name:"data-address"`
 	ProxyAddress string   `help:"Proxy to the control port, as https://proxy:3128/." name:"proxy-address"`
 	RingMiB      int      `help:"The ring that is to be used." name:"ring-mib" default:"256"`
+	CaptureMode  string   `help:"The way of capturing that is to be used." name:"capture-mode" enum:"auto,payload,bitmap,scan" default:"auto"`
 	JSON         bool     `help:"Print JSON."`
 }
 
 func (c *agentDoctorCmd) Run(ctx context.Context) error {
 	d := agent.Examine(ctx, agent.Examination{Devices: c.Devices, Endpoint: c.Endpoint, CACert: c.CACert, DataAddress: c.DataAddress,
-		ProxyAddress: c.ProxyAddress, RingBytes: c.RingMiB << 20})
+		ProxyAddress: c.ProxyAddress, RingBytes: c.RingMiB << 20, CaptureMode: capture.Mode(c.CaptureMode)})
 	if !c.JSON {
 		d.Print(os.Stdout)
 	} else if err := printJSON(d); err != nil {

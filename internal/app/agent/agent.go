@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/understudy-dr/understudy/internal/buildinfo"
+	"github.com/understudy-dr/understudy/internal/capture"
+	"github.com/understudy-dr/understudy/internal/consistency"
 	"github.com/understudy-dr/understudy/internal/fault"
 	"github.com/understudy-dr/understudy/internal/vfs"
 )
@@ -33,8 +35,17 @@ type Config struct {
 	Tags            map[string]string
 	NoReplication   bool
 	RingBytes       int
+	CaptureMode     capture.Mode  // auto, or one of capture.Modes
+	PointInterval   time.Duration // of captures without payloads; default a minute
+	HoldAtMost      time.Duration // how long they may hold file systems still for a point; 0: never
 	Log             *slog.Logger
 }
+
+// Defaults of captures without payloads.
+const (
+	DefaultPointInterval = time.Minute
+	DefaultHoldAtMost    = 2 * time.Second
+)
 
 // pinRoot holds a directory per source server; captures outlive the agent there.
 const pinRoot = "/sys/fs/bpf/understudy"
@@ -47,6 +58,10 @@ func (c Config) check() error {
 	}
 	if r := c.RingBytes; r < 1<<20 || r&(r-1) != 0 {
 		return fault.New(fault.Invalid, "agent: --ring-mib", "%d MiB is no power of two from 1 on", r>>20)
+	}
+	if c.PointInterval < 0 || c.HoldAtMost < 0 || c.HoldAtMost > consistency.MaxDeadline {
+		return fault.New(fault.Invalid, "agent: --point-interval, --hold-at-most", "%s, %s", c.PointInterval, c.HoldAtMost).
+			WithHint("no times below 0, and nothing is frozen for longer than a minute")
 	}
 	return checkEndpoint(c.Endpoint)
 }
@@ -79,13 +94,23 @@ func Run(ctx context.Context, c Config) (err error) {
 	}
 	defer func() { err = errors.Join(err, lock.Close()) }()
 
+	mode, err := chooseMode(c)
+	if err != nil {
+		return err
+	}
+	if now := mode.get(); now.Mode == capture.ModePayload {
+		c.Log.Info("capture mode", "mode", now.Mode, "why", now.Why)
+	} else {
+		c.Log.Warn("capture mode", "mode", now.Mode, "why", now.Why)
+	}
+
 	disks, err := openDisks(c)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, disks.close()) }()
 
-	id, err := enrol(ctx, c, disks)
+	id, err := enrol(ctx, c, disks, mode)
 	if ctx.Err() != nil {
 		return nil
 	}
@@ -93,7 +118,10 @@ func Run(ctx context.Context, c Config) (err error) {
 		return err
 	}
 	c.Log.Info("agent", "version", buildinfo.Version, "service", id.Service, "source-server", id.ServerID, "endpoint", c.Endpoint)
-	a, err := newSession(c, id, disks)
+	if err := consistency.Recover(ctx, holdNote(id.ServerID), c.Log); err != nil {
+		return err
+	}
+	a, err := newSession(c, id, disks, mode)
 	if err != nil {
 		return err
 	}
@@ -101,7 +129,7 @@ func Run(ctx context.Context, c Config) (err error) {
 }
 
 // enrol registers this machine unless it is registered already for these disks. A server that is not there yet is waited for.
-func enrol(ctx context.Context, c Config, disks diskSet) (*identity, error) {
+func enrol(ctx context.Context, c Config, disks diskSet, mode *choice) (*identity, error) {
 	id, err := loadIdentity(c.StateDir)
 	if err != nil {
 		return nil, err
@@ -113,7 +141,7 @@ func enrol(ctx context.Context, c Config, disks diskSet) (*identity, error) {
 		c.Log.Info("registering again: the service or the disks are not those of the last registration", "source-server", id.ServerID)
 	}
 	for wait := time.Second; ; wait = min(2*wait, 30*time.Second) {
-		id, err = register(ctx, c, disks)
+		id, err = register(ctx, c, disks, mode)
 		if !fault.Is(err, fault.Transient) {
 			return id, err
 		}

@@ -45,6 +45,7 @@ type Examination struct {
 	DataAddress  string // host:port; port 1500 of the endpoint when empty
 	ProxyAddress string
 	RingBytes    int
+	CaptureMode  capture.Mode // auto when empty
 }
 
 // Examine looks for what would keep this machine from being replicated. It probes, and changes nothing.
@@ -52,9 +53,7 @@ func Examine(ctx context.Context, e Examination) Diagnosis {
 	var d Diagnosis
 	if os.Geteuid() == 0 {
 		d.good("permission", "root")
-		for _, f := range capture.Probe() {
-			d.check("kernel: "+f.Name, f.Has, f.Err)
-		}
+		d.kernel(e.CaptureMode, probe())
 	} else {
 		d.add(Check{"permission", Failed, "not root", "run it as root; what needs root was not examined"})
 	}
@@ -67,6 +66,30 @@ func Examine(ctx context.Context, e Examination) Diagnosis {
 	}
 	d.disks(e.Devices)
 	return d
+}
+
+// kernel says what capturing has to do with. What only a better mode needs than the one that works is a warning.
+func (d *Diagnosis) kernel(wish capture.Mode, found []capture.Feature) {
+	if wish == "" {
+		wish = capture.ModeAuto
+	}
+	best, err := capture.Choose(wish, found)
+	for _, f := range found {
+		verdict := Failed
+		if err == nil && !slices.Contains(f.For, best.Mode) {
+			verdict = Warning
+		}
+		d.judge("kernel: "+f.Name, f.Has, f.Err, verdict)
+	}
+	switch {
+	case err != nil:
+		d.check("capture mode", "", err)
+	case best.Mode == capture.ModePayload:
+		d.good("capture mode", string(best.Mode))
+	default:
+		d.add(Check{"capture mode", Warning, string(best.Mode) + ", " + best.Why,
+			"replication works, but only moments without writes are recovery points, not every second"})
+	}
 }
 
 func (d *Diagnosis) add(c Check)             { d.Checks = append(d.Checks, c) }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/understudy-dr/understudy/internal/agentapi/agentpb"
 	"github.com/understudy-dr/understudy/internal/blockdev"
+	"github.com/understudy-dr/understudy/internal/capture"
 	"github.com/understudy-dr/understudy/internal/machine"
 )
 
@@ -52,9 +53,9 @@ func virtual(d blockdev.Info) bool {
 }
 
 // sourceProperties are the facts that the APIs show of this machine.
-func sourceProperties(ctx context.Context, disks diskSet) *agentpb.SourceProperties {
+func sourceProperties(ctx context.Context, disks diskSet, mode *choice) *agentpb.SourceProperties {
 	f := machine.Here().Facts(ctx)
-	p := &agentpb.SourceProperties{Os: f.OS, RamBytes: f.RAMBytes, Hostname: f.Hostname, Fqdn: f.FQDN,
+	p := &agentpb.SourceProperties{Os: withMode(f.OS, mode), RamBytes: f.RAMBytes, Hostname: f.Hostname, Fqdn: f.FQDN,
 		AwsInstanceId: f.AWSInstanceID, VmwareUuid: f.VMWareUUID, Disks: allDisks(disks)}
 	for _, c := range f.CPUs {
 		p.Cpus = append(p.Cpus, &agentpb.Cpu{Cores: c.Cores, Model: c.Model})
@@ -63,6 +64,23 @@ func sourceProperties(ctx context.Context, disks diskSet) *agentpb.SourcePropert
 		p.Nics = append(p.Nics, &agentpb.Nic{Mac: n.MAC, Ips: n.IPs, Primary: n.Primary})
 	}
 	return p
+}
+
+// maxOS is the API's bound of os.fullString.
+const maxOS = 256
+
+// withMode says a fall-back in the only member of the API's source properties that is free text. With payloads the string is
+// what the real service shows.
+func withMode(os string, mode *choice) string {
+	now := mode.get()
+	if now.Mode == capture.ModePayload {
+		return os
+	}
+	note := "; understudy captures by " + string(now.Mode)
+	if len(os)+len(note)+len(": ")+len(now.Why) <= maxOS {
+		note += ": " + now.Why
+	}
+	return os[:min(len(os), maxOS-len(note))] + note
 }
 
 // devices are the disks to replicate.

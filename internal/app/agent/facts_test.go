@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/understudy-dr/understudy/internal/agentapi/agentpb"
+	"github.com/understudy-dr/understudy/internal/capture"
 	"github.com/understudy-dr/understudy/internal/fault"
 	"github.com/understudy-dr/understudy/internal/machine"
 )
@@ -34,7 +35,7 @@ func TestFactsAreToldWhenTheyChangeAndOnceAnHour(t *testing.T) {
 }
 
 func TestSourcePropertiesAreThisMachines(t *testing.T) {
-	p := sourceProperties(t.Context(), diskSet{{path: "/dev/replicated", bytes: 7}})
+	p := sourceProperties(t.Context(), diskSet{{path: "/dev/replicated", bytes: 7}}, chosen(capture.ModePayload, ""))
 	require.NotEmpty(t, p.GetHostname())
 	require.NotEmpty(t, p.GetFqdn())
 	require.NotZero(t, p.GetRamBytes())

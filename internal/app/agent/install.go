@@ -68,7 +68,7 @@ func Install(ctx context.Context, i Installation) error {
 // examine stops at what would prevent replication, and tells the rest.
 func (i Installation) examine(ctx context.Context) error {
 	d := Examine(ctx, Examination{Devices: i.Devices, Endpoint: i.Endpoint, CACert: i.CACert, DataAddress: i.DataAddress,
-		ProxyAddress: i.ProxyAddress, RingBytes: i.RingBytes})
+		ProxyAddress: i.ProxyAddress, RingBytes: i.RingBytes, CaptureMode: i.CaptureMode})
 	for _, c := range d.Checks {
 		if c.Verdict != Good {
 			Diagnosis{[]Check{c}}.Print(i.Out)
@@ -96,7 +96,11 @@ func (i Installation) enrol(ctx context.Context) (_ *identity, err error) {
 	defer func() { err = errors.Join(err, disks.close()) }()
 	ctx, cancel := context.WithTimeout(ctx, registerPatience)
 	defer cancel()
-	return enrol(ctx, c, disks)
+	mode, err := chooseMode(c)
+	if err != nil {
+		return nil, err
+	}
+	return enrol(ctx, c, disks, mode)
 }
 
 // write puts the program and the unit in place.

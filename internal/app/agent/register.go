@@ -50,7 +50,7 @@ func checkEndpoint(raw string) error {
 }
 
 // register enrols this machine. It may be repeated: the same machine is the same source server.
-func register(ctx context.Context, c Config, disks diskSet) (*identity, error) {
+func register(ctx context.Context, c Config, disks diskSet, mode *choice) (*identity, error) {
 	cfg, err := awsConfig(ctx, c)
 	if err != nil {
 		return nil, err
@@ -71,7 +71,7 @@ func register(ctx context.Context, c Config, disks diskSet) (*identity, error) {
 	if err != nil {
 		return nil, err
 	}
-	req, err := registration(ctx, c, disks)
+	req, err := registration(ctx, c, disks, mode)
 	if err != nil {
 		return nil, err
 	}
@@ -94,15 +94,15 @@ func register(ctx context.Context, c Config, disks diskSet) (*identity, error) {
 	return id, id.save(c.StateDir)
 }
 
-func registration(ctx context.Context, c Config, disks diskSet) (*agentpb.RegisterRequest, error) {
+func registration(ctx context.Context, c Config, disks diskSet, mode *choice) (*agentpb.RegisterRequest, error) {
 	here, err := presence()
 	if err != nil {
 		return nil, err
 	}
-	facts := sourceProperties(ctx, disks)
+	facts := sourceProperties(ctx, disks, mode)
 	return &agentpb.RegisterRequest{
 		Service: c.Service, MachineIdentity: here.MachineIdentity, Presence: here, UserProvidedId: c.UserProvidedID, Hostname: facts.Hostname,
-		AgentVersion: buildinfo.Version, WireVersions: wire.Versions, Capture: "ebpf", Tags: c.Tags, NoReplication: c.NoReplication,
+		AgentVersion: buildinfo.Version, WireVersions: wire.Versions, Capture: mode.String(), Tags: c.Tags, NoReplication: c.NoReplication,
 		Properties: facts, Devices: disks.devices(),
 	}, nil
 }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"net"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -17,6 +18,7 @@ import (
 	"github.com/understudy-dr/understudy/internal/capture"
 	"github.com/understudy-dr/understudy/internal/fault"
 	"github.com/understudy-dr/understudy/internal/pki"
+	"github.com/understudy-dr/understudy/internal/replicate/cut"
 	"github.com/understudy-dr/understudy/internal/replicate/source"
 	"github.com/understudy-dr/understudy/internal/wire"
 )
@@ -30,7 +32,9 @@ type replicator struct {
 
 	address string
 	indexes map[string]uint16 // by device name, as the service assigned them
-	capture *capture.Capture
+	mode    *choice
+	capture capture.Engine
+	cutter  *cut.Cutter // nil with payloads
 	source  *source.Source
 	cancel  context.CancelFunc
 	done    chan error // Run's result; nil channel while nothing runs
@@ -51,22 +55,32 @@ func (r *replicator) start(ctx context.Context, address string, assigned []*agen
 	if err != nil {
 		return err
 	}
-	c, err := capture.Open(capture.Options{PinDir: pinDir(r.id.ServerID), RingBytes: r.cfg.RingBytes, Owner: r.id.ServerID, Disks: captured, Log: r.log})
+	c, err := r.mode.start(capture.Options{PinDir: pinDir(r.id.ServerID), RingBytes: r.cfg.RingBytes, Owner: r.id.ServerID, Disks: captured, Log: r.log})
 	if err != nil {
 		return err
 	}
 	dial, err := r.dialer(address)
+	var cutter *cut.Cutter
 	if err == nil {
-		r.source, err = source.New(source.Config{Capture: sourceCapture{c}, Disks: disks, Agent: buildinfo.Version, Dial: dial, Clock: readClocks,
-			InFlightWrites: func(index uint16) (uint64, error) { return blockdev.InFlightWrites(devs[index]) }, Log: r.log})
+		config := source.Config{Disks: disks, Agent: buildinfo.Version, Dial: dial, Clock: readClocks,
+			InFlightWrites: func(index uint16) (uint64, error) { return blockdev.InFlightWrites(devs[index]) }, Log: r.log}
+		cutter = r.pace(&config, c)
+		r.source, err = source.New(config)
 	}
 	if err != nil {
 		return errors.Join(err, c.Close())
 	}
 	own, cancel := context.WithCancel(ctx)
-	r.capture, r.address, r.indexes, r.cancel, r.failure, r.done = c, address, indexes, cancel, nil, make(chan error, 1)
+	r.capture, r.cutter, r.address, r.indexes, r.cancel, r.failure, r.done = c, cutter, address, indexes, cancel, nil, make(chan error, 1)
 	go func(s *source.Source, done chan<- error) {
-		done <- s.Run(own)
+		var holds sync.WaitGroup
+		if cutter != nil {
+			holds.Go(func() { cutter.Run(own) })
+		}
+		err := s.Run(own)
+		cancel()
+		holds.Wait()
+		done <- err
 		close(done) // so that stop may wait for it again
 	}(r.source, r.done)
 	return nil
@@ -135,7 +149,7 @@ func (r *replicator) stop() {
 	if err := r.capture.Close(); err != nil {
 		r.log.Warn("the capture could not be unmapped", "error", err)
 	}
-	r.source, r.capture, r.done = nil, nil, nil
+	r.source, r.capture, r.cutter, r.done = nil, nil, nil, nil
 }
 
 // remove ends the source and the capture.
@@ -171,8 +185,3 @@ func monotonic() uint64 {
 	}
 	return uint64(ts.Nano())
 }
-
-// sourceCapture is a capture with the bitmap type that source declares.
-type sourceCapture struct{ *capture.Capture }
-
-func (c sourceCapture) Debt(disk uint16) source.Bitmap { return c.Capture.Debt(disk) }

@@ -32,7 +32,7 @@ type session struct {
 	unseen  bool   // the status could not be written; logged when it changes
 }
 
-func newSession(c Config, id *identity, disks diskSet) (*session, error) {
+func newSession(c Config, id *identity, disks diskSet, mode *choice) (*session, error) {
 	tlsConfig, err := pki.ClientTLS(id.ca, id.certificate, id.key)
 	if err != nil {
 		return nil, err
@@ -42,8 +42,8 @@ func newSession(c Config, id *identity, disks diskSet) (*session, error) {
 		return nil, err
 	}
 	transport := &http.Transport{TLSClientConfig: tlsConfig, Proxy: proxy, ForceAttemptHTTP2: true}
-	facts := bulletin{read: func(ctx context.Context) *agentpb.SourceProperties { return sourceProperties(ctx, disks) }}
-	return &session{cfg: c, id: id, disks: disks, facts: facts, rep: &replicator{cfg: c, id: id, disks: disks, log: c.Log},
+	facts := bulletin{read: func(ctx context.Context) *agentpb.SourceProperties { return sourceProperties(ctx, disks, mode) }}
+	return &session{cfg: c, id: id, disks: disks, facts: facts, rep: &replicator{cfg: c, id: id, disks: disks, log: c.Log, mode: mode},
 		client: agentpbconnect.NewAgentServiceClient(&http.Client{Transport: transport}, c.Endpoint)}, nil
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"github.com/understudy-dr/understudy/internal/agentapi/agentpb"
 	"github.com/understudy-dr/understudy/internal/agentapi/agentpb/agentpbconnect"
+	"github.com/understudy-dr/understudy/internal/capture"
 )
 
 // service answers handshakes as answer says.
@@ -44,7 +45,7 @@ func sessionWith(stateDir string, s service) *session {
 	c := Config{StateDir: stateDir, Log: slog.New(slog.DiscardHandler)}
 	id := &identity{Service: "drs", ServerID: "s-1"}
 	facts := bulletin{read: func(context.Context) *agentpb.SourceProperties { return &agentpb.SourceProperties{} }}
-	return &session{cfg: c, id: id, rep: &replicator{cfg: c, id: id, log: c.Log}, client: s, facts: facts}
+	return &session{cfg: c, id: id, rep: &replicator{cfg: c, id: id, log: c.Log, mode: chosen(capture.ModePayload, "")}, client: s, facts: facts}
 }
 
 func after(d time.Duration) { <-time.After(d) }

@@ -27,6 +27,8 @@ type Status struct {
 	PID        int          `json:"pid"`
 	Updated    time.Time    `json:"updated"`
 	Capture    string       `json:"capture"`
+	CaptureWhy string       `json:"captureWhy"`
+	Points     *PointStatus `json:"points,omitempty"` // of a capture without payloads
 	Phase      string       `json:"phase"`
 	Connected  bool         `json:"connected"`
 	Epoch      uint64       `json:"epoch"`
@@ -42,7 +44,21 @@ type Status struct {
 	LagP99     float64      `json:"lagMillisecondsP99"`
 	LagSamples int          `json:"lagSamples"`
 	Disks      []DiskStatus `json:"disks"`
+	Doubts     Doubts       `json:"doubts"`
 	Error      string       `json:"error,omitempty"`
+}
+
+// PointStatus is how a capture without payloads, which cannot promise any second, comes to points.
+type PointStatus struct {
+	Last   *time.Time `json:"last,omitempty"` // absent before the first since the agent started
+	Held   float64    `json:"heldMilliseconds"`
+	Failed string     `json:"failed,omitempty"` // why the last attempt came to nothing
+}
+
+// Doubts are what the capture found against itself.
+type Doubts struct {
+	RecursionMisses map[string]uint64 `json:"recursionMisses,omitempty"` // by program, since the capture was made
+	Lost            uint64            `json:"lostCompletions"`
 }
 
 // DiskStatus is one disk's share, in bytes.
@@ -52,18 +68,26 @@ type DiskStatus struct {
 	Replicated uint64 `json:"replicated"`
 	Rescanned  uint64 `json:"rescanned"`
 	Backlogged uint64 `json:"backlogged"`
+	Missed     uint64 `json:"missedSectors"` // by the kernel's count written, and never seen
+	Proven     int64  `json:"provenAt"`      // when the counts last agreed: Unix time, 0 not yet
+	Unaudited  string `json:"unaudited,omitempty"`
 	Error      string `json:"error,omitempty"`
 }
 
 func (a *session) writeStatus() error {
 	s := Status{ServerID: a.id.ServerID, Service: a.id.Service, Endpoint: a.cfg.Endpoint, Version: buildinfo.Version, PID: os.Getpid(),
-		Updated: time.Now().UTC(), Capture: "ebpf", Phase: "idle"}
+		Updated: time.Now().UTC(), Phase: "idle"}
+	mode := a.rep.mode.get()
+	s.Capture, s.CaptureWhy = string(mode.Mode), mode.Why
 	a.rep.describe(&s)
 	b, err := json.MarshalIndent(s, "", "  ")
 	if err != nil {
 		return fault.New(fault.Bug, "agent: status", "%w", err)
 	}
-	return replaceStatus(filepath.Join(a.cfg.StateDir, statusFile), append(b, '\n'))
+	if err := replaceStatus(filepath.Join(a.cfg.StateDir, statusFile), append(b, '\n')); err != nil {
+		return err
+	}
+	return s.writeMetrics(a.cfg.StateDir)
 }
 
 // showStatus writes the status. Not being able to, as on a full disk, is no reason to stop replicating.
@@ -102,8 +126,23 @@ func (r *replicator) describe(s *Status) {
 	if st.Err != nil && s.Error == "" {
 		s.Error = st.Err.Error()
 	}
+	doubts := r.capture.Doubts()
+	s.Doubts = Doubts{doubts.RecursionMisses, doubts.Lost}
+	if r.cutter != nil {
+		s.RingBytes, s.RingUsed = 0, 0
+		p := r.cutter.Status()
+		s.Points = &PointStatus{Held: milliseconds(p.Held), Failed: p.Failed}
+		if !p.LastPoint.IsZero() {
+			last := p.LastPoint.UTC()
+			s.Points.Last = &last
+		}
+	}
 	for _, d := range st.Disks {
 		ds := DiskStatus{Device: d.Device, Total: d.Total, Replicated: d.Replicated, Rescanned: d.Rescanned, Backlogged: d.Backlogged}
+		ds.Missed, ds.Unaudited = doubts.MissedSectors[d.Index], doubts.Unaudited[d.Index]
+		if at := doubts.Proven[d.Index]; !at.IsZero() {
+			ds.Proven = at.Unix()
+		}
 		if d.Err != nil {
 			ds.Error = d.Err.Error()
 		}
@@ -172,18 +211,40 @@ func (s Status) Print(out io.Writer) {
 	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
 	defer w.Flush()
 	fmt.Fprintf(w, "source server\t%s (%s) at %s\n", s.ServerID, s.Service, s.Endpoint)
-	fmt.Fprintf(w, "agent\t%s, pid %d, capture %s\n", s.Version, s.PID, s.Capture)
+	fmt.Fprintf(w, "agent\t%s, pid %d\n", s.Version, s.PID)
+	fmt.Fprintf(w, "capture\t%s: %s\n", s.Capture, s.CaptureWhy)
 	if age := time.Since(s.Updated); age > 5*time.Second {
 		fmt.Fprintf(w, "NOT RUNNING\tthis was true %s ago\n", age.Round(time.Second))
 	}
 	fmt.Fprintf(w, "phase\t%s, connected %t, epoch %d %s\n", s.Phase, s.Connected, s.Epoch, s.Reason)
-	fmt.Fprintf(w, "lag\t%s\n", s.LagLine())
-	fmt.Fprintf(w, "ring\t%d of %d KiB waiting for acknowledgement; %d writes dropped, %d gaps\n", s.RingUsed>>10, s.RingBytes>>10, s.Drops, s.Gaps)
+	if s.Points != nil {
+		s.Points.print(w)
+	} else {
+		fmt.Fprintf(w, "lag\t%s\n", s.LagLine())
+		fmt.Fprintf(w, "ring\t%d of %d KiB waiting for acknowledgement; %d writes dropped, %d gaps\n", s.RingUsed>>10, s.RingBytes>>10, s.Drops, s.Gaps)
+	}
 	fmt.Fprintf(w, "sent\t%d MiB as %d MiB on the wire, now %.1f MiB/s\n", s.RawBytes>>20, s.WireBytes>>20, s.Rate/(1<<20))
 	for _, d := range s.Disks {
 		fmt.Fprintf(w, "%s\t%d of %d MiB replicated %s\n", d.Device, d.Replicated>>20, d.Total>>20, d.Error)
+		if d.Missed > 0 {
+			fmt.Fprintf(w, "\t%d sectors were written that capture did not see\n", d.Missed)
+		}
 	}
 	if s.Error != "" {
 		fmt.Fprintf(w, "error\t%s\n", s.Error)
+	}
+}
+
+func (p *PointStatus) print(w io.Writer) {
+	last := "none yet"
+	if p.Last != nil {
+		last = fmt.Sprintf("%s ago", time.Since(*p.Last).Round(time.Second))
+	}
+	fmt.Fprintf(w, "points\tthe newest is of %s; only moments without writes are points in this mode\n", last)
+	if p.Held > 0 {
+		fmt.Fprintf(w, "\tfile systems were held still for %.0f ms\n", p.Held)
+	}
+	if p.Failed != "" {
+		fmt.Fprintf(w, "\tno point at the last attempt: %s\n", p.Failed)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/understudy-dr/understudy/internal/capture"
 	"github.com/understudy-dr/understudy/internal/fault"
 )
 
@@ -75,6 +76,15 @@ func (c Config) command() []string {
 		if o[1] != "" {
 			args = append(args, o[0], o[1])
 		}
+	}
+	if c.CaptureMode != "" && c.CaptureMode != capture.ModeAuto {
+		args = append(args, "--capture-mode", string(c.CaptureMode))
+	}
+	if c.PointInterval != 0 && c.PointInterval != DefaultPointInterval {
+		args = append(args, "--point-interval", c.PointInterval.String())
+	}
+	if c.HoldAtMost != DefaultHoldAtMost {
+		args = append(args, "--hold-at-most", c.HoldAtMost.String())
 	}
 	if c.NoReplication {
 		args = append(args, "--no-replication")
