@@ -7,6 +7,7 @@ GOLANGCI    := $(TOOLS)/golangci-lint
 GOLANGCI_VERSION := v2.15.0
 VERSITYGW   := $(TOOLS)/versitygw
 VERSITYGW_VERSION := v1.8.0
+JAVASCRIPT  := $(TOOLS)/javascript/node_modules/.package-lock.json
 TEST_FLAGS  ?=
 LDFLAGS     := -X github.com/understudy-dr/understudy/internal/buildinfo.Version=$(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
@@ -25,12 +26,21 @@ deps: ## Debian packages that the demo and the tests use
 $(VERSITYGW): # an S3 service, which the tests run as a process of its own
 	GOBIN=$(TOOLS) $(GO) install github.com/versity/versitygw/cmd/versitygw@$(VERSITYGW_VERSION)
 
+$(JAVASCRIPT): e2e/javascript/package.json e2e/javascript/package-lock.json # AWS's JavaScript clients, as e2e/javascript pins them
+	mkdir -p $(TOOLS)/javascript
+	cp $^ e2e/javascript/.npmrc $(TOOLS)/javascript
+	npm ci --prefix $(TOOLS)/javascript --ignore-scripts --no-audit --no-fund --loglevel=error
+	touch $@
+
+.PHONY: javascript
+javascript: $(JAVASCRIPT) ## AWS's JavaScript clients, which the tests use
+
 .PHONY: demo
 demo: deps build ## the main job, end to end, on this machine, in under five minutes (root)
 	@$(GO) run ./e2e/demo -bin $(BIN)/understudy
 
 .PHONY: test
-test: deps $(VERSITYGW) build ## every test that fits 20 minutes on 2 cores (root)
+test: deps $(VERSITYGW) $(JAVASCRIPT) build ## every test that fits 20 minutes on 2 cores (root)
 	$(GO) build ./...
 	$(GO) test -p 1 -timeout 20m $(TEST_FLAGS) ./... # one package at a time: they share disks, memory and two cores
 
