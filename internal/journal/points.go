@@ -182,6 +182,37 @@ func (j *Journal) checkIn(ctx context.Context, p *published, e *epoch, position 
 	return Point{Epoch: e.Number, Position: position, Time: unixTime(max(x.time, e.FromTime))}, nil
 }
 
+// AtOrBelow is the last state of an epoch at or below a position, once everything below the position is here. Transient: it is
+// not yet. NotFound: it never will be, or is not retained.
+func (j *Journal) AtOrBelow(number, position uint64) (Point, error) {
+	const op = "journal: at or below"
+	p := j.hold()
+	defer j.release(&p)
+	for e := range p.epochs {
+		switch {
+		case e.Number != number:
+		case position < e.From:
+			return Point{}, fault.New(fault.NotFound, op, "position %d of epoch %d is not recoverable, from %d on it is", position, number, e.From)
+		case position > e.Reached && e.Number == p.fold.cur.Number:
+			return Point{}, fault.New(fault.Transient, op, "position %d of epoch %d is not replicated yet", position, number)
+		case position > e.Reached:
+			return Point{}, fault.New(fault.NotFound, op, "epoch %d ended at %d, before position %d", number, e.Reached, position)
+		default:
+			x, err := j.lastEnd(j.stop, &p, number,
+				func(s *span) bool { return s.First <= position },
+				func(x *end) bool { return x.version.Position <= position })
+			if err != nil {
+				return Point{}, err
+			}
+			if x.version.Position <= e.From {
+				return Point{Epoch: number, Position: e.From, Time: unixTime(e.FromTime)}, nil
+			}
+			return Point{Epoch: number, Position: x.version.Position, Time: unixTime(max(x.time, e.FromTime))}, nil
+		}
+	}
+	return Point{}, fault.New(fault.NotFound, op, "nothing of epoch %d is recoverable", number)
+}
+
 // checkPoint tells whether a point may be viewed.
 func (j *Journal) checkPoint(ctx context.Context, p *published, at Point) error {
 	for e := range p.epochs {

@@ -148,4 +148,6 @@ type Point struct {
 	Expected time.Time // the scheduled instant
 	At       time.Time // what the position's data is true for
 	Position uint64
+	// Consistency is ApplicationConsistent for points that an agent made for that.
+	Consistency Consistency
 }

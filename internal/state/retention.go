@@ -44,6 +44,7 @@ type RetentionReader interface {
 	ServerPins(ctx context.Context, serverID string) ([]Pin, error)
 	OwnerPins(ctx context.Context, owner string) ([]Pin, error)
 	JournalSettings(ctx context.Context, serverID string) (JournalSettings, error)
+	PointRequest(ctx context.Context, serverID string) (PointRequest, error)
 }
 
 // RetentionTx also writes.
@@ -56,4 +57,6 @@ type RetentionTx interface {
 	// DeletePinsFor lets go of all pins of one purpose.
 	DeletePinsFor(ctx context.Context, purpose PinPurpose) error
 	PutJournalSettings(ctx context.Context, v JournalSettings) error
+	// PutPointRequest takes the place of the server's earlier one.
+	PutPointRequest(ctx context.Context, q PointRequest) error
 }

@@ -38,6 +38,16 @@ func (s *Server) Recoverable(serverID string, position uint64) (time.Time, error
 	return p.Time, err
 }
 
+// AtOrBelow is the last state of an epoch at or below a position; fault.Transient while that is not all here.
+func (s *Server) AtOrBelow(serverID string, epoch, position uint64) (uint64, time.Time, error) {
+	j, err := s.Journal(serverID)
+	if err != nil {
+		return 0, time.Time{}, err
+	}
+	p, err := j.AtOrBelow(epoch, position)
+	return p.Position, p.Time, err
+}
+
 // Retain keeps every instant from since on and these positions, and lets go of the rest, for ever. Positions that are
 // not there any more are a fault.Conflict; the others are kept all the same.
 func (s *Server) Retain(_ context.Context, serverID string, since time.Time, positions []uint64) error {

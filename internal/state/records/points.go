@@ -7,12 +7,12 @@ import (
 	"github.com/understudy-dr/understudy/internal/state"
 )
 
-const pointColumns = `id, account, service, server_id, expected, at, position`
+const pointColumns = `id, account, service, server_id, expected, at, position, consistency`
 
 func (t *tx) scanPoint(row interface{ Scan(...any) error }) (state.Point, error) {
 	var p state.Point
 	var expected, at, position int64
-	err := row.Scan(&p.ID, &p.Scope.Account, &p.Scope.Service, &p.ServerID, &expected, &at, &position)
+	err := row.Scan(&p.ID, &p.Scope.Account, &p.Scope.Service, &p.ServerID, &expected, &at, &position, &p.Consistency)
 	p.Expected, p.At, p.Position = fromNanos(expected), fromNanos(at), uint64(position)
 	return p, t.classify("state: point", err)
 }
@@ -61,7 +61,8 @@ func pointsQuery(serverID string, f state.PointFilter, p state.Page) (string, []
 
 func (t *tx) PutPoint(ctx context.Context, p state.Point) error {
 	return t.exec(ctx, "state: put point",
-		`INSERT INTO recovery_point (`+pointColumns+`) VALUES (?, ?, ?, ?, ?, ?, ?)
-		 ON CONFLICT (id) DO UPDATE SET expected = excluded.expected, at = excluded.at, position = excluded.position`,
-		p.ID, p.Scope.Account, p.Scope.Service, p.ServerID, nanos(p.Expected), nanos(p.At), int64(p.Position))
+		`INSERT INTO recovery_point (`+pointColumns+`) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+		 ON CONFLICT (id) DO UPDATE SET expected = excluded.expected, at = excluded.at, position = excluded.position,
+		 consistency = excluded.consistency`,
+		p.ID, p.Scope.Account, p.Scope.Service, p.ServerID, nanos(p.Expected), nanos(p.At), int64(p.Position), p.Consistency)
 }

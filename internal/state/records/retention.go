@@ -99,6 +99,19 @@ func (t *tx) JournalSettings(ctx context.Context, serverID string) (state.Journa
 	return one[state.JournalSettings](ctx, t, "state: journal settings", `SELECT body FROM journal_settings WHERE server_id = ?`, serverID)
 }
 
+func (t *tx) PointRequest(ctx context.Context, serverID string) (state.PointRequest, error) {
+	return one[state.PointRequest](ctx, t, "state: point request", `SELECT body FROM point_request WHERE server_id = ?`, serverID)
+}
+
+func (t *tx) PutPointRequest(ctx context.Context, q state.PointRequest) error {
+	body, err := encode(q)
+	if err != nil {
+		return err
+	}
+	return t.exec(ctx, "state: put point request",
+		`INSERT INTO point_request (server_id, body) VALUES (?, ?) ON CONFLICT (server_id) DO UPDATE SET body = excluded.body`, q.ServerID, body)
+}
+
 func (t *tx) PutJournalSettings(ctx context.Context, v state.JournalSettings) error {
 	body, err := encode(v)
 	if err != nil {

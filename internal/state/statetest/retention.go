@@ -82,6 +82,30 @@ func testPins(t *testing.T, s state.Store) {
 	require.Empty(t, left())
 }
 
+func testPointRequest(t *testing.T, s state.Store) {
+	initialise(t, s)
+	v := server(drs, 1)
+	put(t, s, v)
+	ask := func() (q state.PointRequest, err error) {
+		view(t, s, func(ctx context.Context, r state.Reader) { q, err = r.PointRequest(ctx, v.ID) })
+		return q, err
+	}
+	_, err := ask()
+	requireKind(t, fault.NotFound, err)
+	for _, want := range []state.PointRequest{
+		{ID: "ask-1", Scope: drs, ServerID: v.ID, AskedAt: epoch, Until: epoch.Add(time.Minute)},
+		{ID: "ask-2", Scope: drs, ServerID: v.ID, AskedAt: epoch, Until: epoch.Add(time.Minute), PointID: "pit-1", Error: "x"},
+	} {
+		update(t, s, func(ctx context.Context, tx state.Tx) error { return tx.PutPointRequest(ctx, want) })
+		got, err := ask()
+		require.NoError(t, err)
+		require.Equal(t, want, got)
+	}
+	update(t, s, func(ctx context.Context, tx state.Tx) error { return tx.DeleteServer(ctx, v.ID) })
+	_, err = ask()
+	requireKind(t, fault.NotFound, err)
+}
+
 func testPinnedPoints(t *testing.T, s state.Store) {
 	initialise(t, s)
 	v := server(drs, 1)

@@ -50,6 +50,7 @@ func Run(t *testing.T, open Open) {
 		"RecoveryInstances":    testRecoveryInstances,
 		"Pins":                 testPins,
 		"PinnedPoints":         testPinnedPoints,
+		"PointRequest":         testPointRequest,
 		"JournalSettings":      testJournalSettings,
 		"Access":               testAccess,
 		"AccessPages":          testAccessPages,
@@ -213,6 +214,13 @@ func testPoints(t *testing.T, s state.Store) {
 	twin := p
 	twin.ID = "pit-2"
 	requireKind(t, fault.Conflict, try(t, s, func(ctx context.Context, tx state.Tx) error { return tx.PutPoint(ctx, twin) }))
+	p.Consistency = state.ApplicationConsistent
+	update(t, s, func(ctx context.Context, tx state.Tx) error { return tx.PutPoint(ctx, p) })
+	view(t, s, func(ctx context.Context, r state.Reader) {
+		got, _, err := r.Points(ctx, v.ID, state.PointFilter{}, state.Page{})
+		require.NoError(t, err)
+		require.Equal(t, []state.Point{p}, got)
+	})
 	update(t, s, func(ctx context.Context, tx state.Tx) error { return tx.DeletePoint(ctx, p.ID) })
 	view(t, s, func(ctx context.Context, r state.Reader) {
 		_, err := r.Point(ctx, drs, p.ID)
