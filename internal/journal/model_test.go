@@ -314,7 +314,13 @@ func (m *model) read(v *View, d wire.Disk) []byte {
 	buf := make([]byte, d.Bytes)
 	for off := 0; off < len(buf); {
 		n := min(1+m.rng.IntN(5000), len(buf)-off)
-		require.NoError(m.t, v.ReadAt(m.t.Context(), d.Index, buf[off:off+n], int64(off)))
+		if part := buf[off : off+n]; m.rng.IntN(2) == 0 {
+			require.NoError(m.t, v.ReadAt(m.t.Context(), d.Index, part, int64(off)))
+		} else {
+			require.NoError(m.t, v.ReadSparse(m.t.Context(), d.Index, part, int64(off), func(at, length int64) {
+				clear(part[at-int64(off):][:length])
+			}))
+		}
 		off += n
 	}
 	off := int64(0)

@@ -26,7 +26,11 @@ func overlay[T stretch[T]](older, newer []T) []T {
 	if len(newer) == 0 {
 		return older
 	}
-	out := make([]T, 0, len(older)+len(newer))
+	return overlayInto(make([]T, 0, len(older)+len(newer)), older, newer)
+}
+
+// overlayInto appends what overlay gives.
+func overlayInto[T stretch[T]](out, older, newer []T) []T {
 	for len(older) > 0 && len(newer) > 0 {
 		a, b := older[0], newer[0]
 		switch {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sort"
+	"sync"
 	"sync/atomic"
 
 	"github.com/understudy-dr/understudy/internal/fault"
@@ -150,7 +151,7 @@ type fragment struct {
 	layer          *layer.Reader // of found; nil when it comes from a segment
 	ref            *layerRef     // of layer
 	found          layer.Piece
-	piece          piece
+	piece          *piece // of a View's map, when it comes from a segment
 }
 
 func (f fragment) begin() uint64     { return f.start }
@@ -167,38 +168,61 @@ func (f fragment) to(sector uint64) fragment {
 	return f
 }
 
+// finder is the memory that a look at a View needs for a moment.
+type finder struct {
+	list   []fragment // what was found
+	older  []fragment // what a run said
+	merged []fragment
+	parts  []layer.Part
+}
+
+var finders = sync.Pool{New: func() any { return new(finder) }}
+
+func takeFinder() *finder { return finders.Get().(*finder) } //nolint:forcetypeassert // the pool has nothing else
+
+// free gives the memory back, unless it has grown large. What it still names stays until the collector has emptied the pool.
+func (f *finder) free() {
+	if cap(f.list)+cap(f.older)+cap(f.merged) <= maxFinder {
+		finders.Put(f)
+	}
+}
+
+const maxFinder = 8192 // fragments
+
 // fragments finds what the journal itself says of [start, end) of a disk, in order. What is missing is the parent's, or
 // zeroes.
-func (v *View) fragments(ctx context.Context, disk uint16, start, end uint64) ([]fragment, error) {
-	list := v.mapped(disk, start, end)
+func (v *View) fragments(ctx context.Context, f *finder, disk uint16, start, end uint64) error {
+	f.list = v.mapped(f.list[:0], disk, start, end)
 	runs := v.files.cat.Runs
 	for i := len(runs) - 1; i >= 0; i-- {
 		layers := runs[i].overlapping(disk, start, end)
-		var older []fragment
+		f.older = f.older[:0]
 		for k := range layers {
 			ref := &layers[k]
-			if ref.Info.Oldest.Compare(v.point.version()) > 0 || settled(list, start, end, ref.Info.Newest) {
+			if ref.Info.Oldest.Compare(v.point.version()) > 0 || settled(f.list, start, end, ref.Info.Newest) {
 				continue
 			}
-			found, err := v.lookup(ctx, ref, disk, start, end)
-			if err != nil {
-				return nil, err
+			if err := v.lookup(ctx, f, ref, disk, start, end); err != nil {
+				return err
 			}
-			older = append(older, found...)
 		}
-		list = overlay(older, list)
+		switch {
+		case len(f.older) == 0:
+		case len(f.list) == 0:
+			f.list, f.older = f.older, f.list
+		default:
+			f.merged = overlayInto(f.merged[:0], f.older, f.list)
+			f.list, f.merged = f.merged, f.list
+		}
 	}
-	return list, nil
+	return nil
 }
 
 // mapped is what the unflushed segments say.
-func (v *View) mapped(disk uint16, start, end uint64) []fragment {
+func (v *View) mapped(list []fragment, disk uint16, start, end uint64) []fragment {
 	m := v.maps[disk]
-	var list []fragment
-	for _, p := range m[sort.Search(len(m), func(i int) bool { return m[i].end() > start }):] {
-		if p.start >= end {
-			break
-		}
+	for i := sort.Search(len(m), func(i int) bool { return m[i].end() > start }); i < len(m) && m[i].start < end; i++ {
+		p := &m[i]
 		f := fragment{start: p.start, sectors: uint64(p.sectors), version: p.version, kind: layer.Data, piece: p}
 		if p.kind != wire.KindData {
 			f.kind = layer.Zero
@@ -225,7 +249,8 @@ func settled(list []fragment, start, end uint64, newest layer.Version) bool {
 	return start == end
 }
 
-func (v *View) lookup(ctx context.Context, ref *layerRef, disk uint16, start, end uint64) ([]fragment, error) {
+// lookup adds what a layer says.
+func (v *View) lookup(ctx context.Context, f *finder, ref *layerRef, disk uint16, start, end uint64) error {
 	if k := (layer.Key{Disk: disk, Sector: start}); ref.From.Compare(k) > 0 {
 		start = ref.From.Sector
 	}
@@ -239,20 +264,20 @@ func (v *View) lookup(ctx context.Context, ref *layerRef, disk uint16, start, en
 		if ref.Info.Newest.Less(at) {
 			at = ref.Info.Newest
 		}
-		return []fragment{{start: start, sectors: end - start, version: at, kind: layer.Lost, ref: ref}}, nil
+		f.older = append(f.older, fragment{start: start, sectors: end - start, version: at, kind: layer.Lost, ref: ref})
+		return nil
 	}
 	if err != nil {
-		return nil, err
+		return err
 	}
-	var list []fragment
 	err = r.Lookup(ctx, disk, start, end-start, v.point.version(), func(p layer.Piece) error {
-		list = append(list, fragment{start: p.Sector, sectors: p.Sectors, version: p.Version, kind: p.Kind, layer: r, ref: ref, found: p})
+		f.older = append(f.older, fragment{start: p.Sector, sectors: p.Sectors, version: p.Version, kind: p.Kind, layer: r, ref: ref, found: p})
 		return nil
 	})
 	if err != nil {
-		return nil, fault.Wrap("journal: "+ref.Name, err)
+		return fault.Wrap("journal: "+ref.Name, err)
 	}
-	return list, nil
+	return nil
 }
 
 // overlapping is the layers of a run that say something of [start, end) of a disk.
@@ -268,91 +293,6 @@ func (r *run) between(from, to layer.Key) []layerRef {
 		last++
 	}
 	return r.Layers[first:last]
-}
-
-// window is how many bytes of a disk are looked up at once.
-const window = 4 << 20
-
-// ReadAt fills p from off of a disk, or fails: damage is a Corruption that names file, disk and range.
-func (v *View) ReadAt(ctx context.Context, disk uint16, p []byte, off int64) error {
-	if err := v.check(disk, off, int64(len(p))); err != nil {
-		return err
-	}
-	if head, size := off%wire.SectorSize, int64(len(p)); head != 0 || size%wire.SectorSize != 0 {
-		whole := make([]byte, (head+size+wire.SectorSize-1)/wire.SectorSize*wire.SectorSize)
-		if err := v.readSectors(ctx, disk, whole, off-head); err != nil {
-			return err
-		}
-		copy(p, whole[head:])
-		return nil
-	}
-	return v.readSectors(ctx, disk, p, off)
-}
-
-func (v *View) readSectors(ctx context.Context, disk uint16, p []byte, off int64) error {
-	for len(p) > 0 {
-		n := min(len(p), window)
-		if err := v.readWindow(ctx, disk, p[:n], uint64(off)/wire.SectorSize); err != nil {
-			return err
-		}
-		p, off = p[n:], off+int64(n)
-	}
-	return nil
-}
-
-func (v *View) readWindow(ctx context.Context, disk uint16, p []byte, start uint64) error {
-	list, err := v.fragments(ctx, disk, start, start+uint64(len(p))/wire.SectorSize)
-	if err != nil {
-		return err
-	}
-	at := start
-	for i := range list {
-		f := &list[i]
-		if err := v.readGap(ctx, disk, p[(at-start)*wire.SectorSize:(f.start-start)*wire.SectorSize], at); err != nil {
-			return err
-		}
-		at = f.end()
-		if err := v.readFragment(ctx, disk, f, p[(f.start-start)*wire.SectorSize:(at-start)*wire.SectorSize]); err != nil {
-			return err
-		}
-	}
-	return v.readGap(ctx, disk, p[(at-start)*wire.SectorSize:], at)
-}
-
-// readGap fills what the journal says nothing of.
-func (v *View) readGap(ctx context.Context, disk uint16, p []byte, sector uint64) error {
-	if len(p) == 0 {
-		return nil
-	}
-	if v.parent != nil {
-		return v.parent.readSectors(ctx, disk, p, int64(sector)*wire.SectorSize)
-	}
-	clear(p)
-	return nil
-}
-
-func (v *View) readFragment(ctx context.Context, disk uint16, f *fragment, p []byte) error {
-	var err error
-	switch {
-	case f.kind == layer.Zero:
-		clear(p)
-		return nil
-	case f.kind == layer.Lost:
-		err = fault.New(fault.Corruption, "journal: read", "was damaged on the replication server and is lost").
-			WithHint("choose another point; newer ones are whole once the source server has sent this range again")
-	case f.layer != nil:
-		err = f.layer.Read(ctx, f.found.Clip(f.start, f.sectors), p)
-	default:
-		err = v.readPiece(disk, f, p)
-	}
-	if err == nil {
-		return nil
-	}
-	if fault.Is(err, fault.Corruption) {
-		v.j.noteDamage(f, disk)
-	}
-	return fault.New(fault.KindOf(err), "journal: "+f.place(), "%sdisk %d, bytes %d to %d, as written at position %d: %w",
-		f.offset(), disk, f.start*wire.SectorSize, f.end()*wire.SectorSize, f.version.Position, err)
 }
 
 // place names the file that a fragment comes from.
@@ -371,51 +311,52 @@ func (f *fragment) offset() string {
 	return fmt.Sprintf("frame at offset %d, ", f.piece.frame)
 }
 
-func (v *View) readPiece(disk uint16, f *fragment, p []byte) error {
-	x := f.piece.from(f.start)
-	r, err := v.j.frames.get(frameKey{x.segment, x.frame})
-	if err != nil {
-		return err
-	}
-	data, err := r.at(disk, f.start, int64(x.raw)*wire.SectorSize, int64(len(p)))
-	if err != nil {
-		return err
-	}
-	copy(p, data)
-	return nil
-}
-
 // Extents covers [off, off+length) of a disk without gaps, in order, neighbours differing in kind.
 func (v *View) Extents(ctx context.Context, disk uint16, off, length int64) ([]Extent, error) {
 	if err := v.check(disk, off, length); err != nil {
 		return nil, err
 	}
 	l := extentList{at: off}
+	step := int64(minExtents)
 	for limit := off + length; l.at < limit; {
-		to := min(limit, (l.at/extentWindow+1)*extentWindow)
-		if err := v.extents(ctx, &l, disk, to); err != nil {
+		n, err := v.extents(ctx, &l, disk, min(limit, (l.at/step+1)*step))
+		if err != nil {
 			return nil, err
+		}
+		switch {
+		case n < fewFragments:
+			step = min(2*step, maxExtents)
+		case n > 4*fewFragments:
+			step = max(step/2, minExtents)
 		}
 	}
 	return l.list, nil
 }
 
-const extentWindow = 256 << 20
+// A disk is mapped in windows: large where little is known, small where there is much, so that what is looked at stays in the
+// processor's cache.
+const (
+	minExtents   = 4 << 20
+	maxExtents   = 256 << 20
+	fewFragments = 256
+)
 
-func (v *View) extents(ctx context.Context, l *extentList, disk uint16, limit int64) error {
+// extents adds what is known up to a limit, and tells of how many fragments that consists.
+func (v *View) extents(ctx context.Context, l *extentList, disk uint16, limit int64) (int, error) {
 	start, end := uint64(l.at)/wire.SectorSize, uint64(limit+wire.SectorSize-1)/wire.SectorSize
-	list, err := v.fragments(ctx, disk, start, end)
-	if err != nil {
-		return err
+	found := takeFinder()
+	defer found.free()
+	if err := v.fragments(ctx, found, disk, start, end); err != nil {
+		return 0, err
 	}
-	for i := range list {
-		f := &list[i]
+	for i := range found.list {
+		f := &found.list[i]
 		if err := v.gapExtents(ctx, l, disk, min(limit, int64(f.start)*wire.SectorSize)); err != nil {
-			return err
+			return 0, err
 		}
 		l.add(min(limit, int64(f.end())*wire.SectorSize), f.kind == layer.Zero)
 	}
-	return v.gapExtents(ctx, l, disk, limit)
+	return len(found.list), v.gapExtents(ctx, l, disk, limit)
 }
 
 func (v *View) gapExtents(ctx context.Context, l *extentList, disk uint16, to int64) error {
@@ -426,7 +367,8 @@ func (v *View) gapExtents(ctx context.Context, l *extentList, disk uint16, to in
 		l.add(to, true)
 		return nil
 	}
-	return v.parent.extents(ctx, l, disk, to)
+	_, err := v.parent.extents(ctx, l, disk, to)
+	return err
 }
 
 // extentList joins neighbours of one kind.
