@@ -146,6 +146,8 @@ func (s *session) readChunks(ctx context.Context, req request) error {
 		return nil
 	case req.flags&cmdFlagDF != 0:
 		return s.readChunk(ctx, req.cookie, whole, true)
+	case s.sparse != nil:
+		return s.readSparse(ctx, req.cookie, whole)
 	}
 	spans, err := spansOf(ctx, s.export.Backend, whole.off, whole.length, minReadHole, math.MaxInt)
 	if err != nil {
@@ -177,12 +179,13 @@ func (s *session) withData(ctx context.Context, p span, send func(frame)) error 
 		return err
 	}
 	defer s.mem.Release(p.length)
-	f := make(frame, headroom+p.length)
+	f := takeFrame(p.length)
+	defer f.free()
 	if p.length > 0 {
-		if err := s.export.Backend.ReadAt(ctx, f.data(), p.off); err != nil {
+		if err := s.export.Backend.ReadAt(ctx, f.frame.data(), p.off); err != nil {
 			return err
 		}
 	}
-	send(f)
+	send(f.frame)
 	return nil
 }

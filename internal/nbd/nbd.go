@@ -30,6 +30,13 @@ type Backend interface {
 	Extents(ctx context.Context, off, length int64) ([]Extent, error)
 }
 
+// SparseReader is a Backend that finds holes as it reads, so that it need not be asked for them before.
+type SparseReader interface {
+	// ReadSparse is ReadAt, but for holes: it need not fill them, and tells them instead, in order and without overlap. It may
+	// also fill them with zeroes and say nothing.
+	ReadSparse(ctx context.Context, p []byte, off int64, hole func(off, length int64)) error
+}
+
 // Writer is a Backend that can be changed. A call that returned is visible to every later call, on
 // whatever connection it comes: the server promises its clients so (multi-conn).
 type Writer interface {

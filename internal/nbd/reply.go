@@ -28,6 +28,44 @@ func (f frame) chunk(cookie uint64, off int64, last bool) []byte {
 	return f
 }
 
+// part is a frame in a frame: n bytes of its data from off on, which have what lies before them as their headroom. That is
+// overwritten.
+func (f frame) part(off, n int64) frame { return f[off : off+headroom+n] }
+
+// pooled is a frame that is used again.
+type pooled struct {
+	frame
+	pool *sync.Pool
+}
+
+// frameSizes are what replies mostly carry: a page or a few, what copying programs ask for, a piece.
+var (
+	frameSizes = [...]int64{16 << 10, 256 << 10, pieceSize}
+	framePools [len(frameSizes)]sync.Pool
+)
+
+// takeFrame is a frame for n bytes, of whatever content.
+func takeFrame(n int64) *pooled {
+	for i, size := range frameSizes {
+		if n > size {
+			continue
+		}
+		p, ok := framePools[i].Get().(*pooled)
+		if !ok {
+			p = &pooled{frame: make(frame, headroom+size), pool: &framePools[i]}
+		}
+		p.frame = p.frame[:headroom+n]
+		return p
+	}
+	return &pooled{frame: make(frame, headroom+n)}
+}
+
+func (p *pooled) free() {
+	if p.pool != nil {
+		p.pool.Put(p)
+	}
+}
+
 func putSimple(b []byte, cookie uint64, e Errno) {
 	be.PutUint32(b[0:], magicSimple)
 	be.PutUint32(b[4:], uint32(e))

@@ -35,6 +35,8 @@ const (
 	defaultInFlight  = 32
 	defaultHandshake = 30 * time.Second
 	defaultStall     = 2 * time.Minute
+
+	localBuffer = 1 << 20 // what a client on this machine may have to take yet, if the system allows
 )
 
 // or is v, or the default if v was left zero.
@@ -131,6 +133,9 @@ func (s *Server) ServeConn(ctx context.Context, nc net.Conn) error {
 			WithHint("close some or raise the limit")
 	}
 	defer closeWhenDone(ctx, nc)()
+	if u, ok := nc.(*net.UnixConn); ok { // of other connections the system finds out by itself
+		_ = u.SetWriteBuffer(localBuffer) // the default does as well, but a reply does not fit
+	}
 
 	err := s.serve(ctx, nc)
 	if ctx.Err() != nil {

@@ -46,6 +46,14 @@ func (v *Volume) ReadAt(ctx context.Context, p []byte, off int64) error {
 	return v.s.view.ReadAt(ctx, v.disk, p, off)
 }
 
+// ReadSparse is ReadAt that tells holes, in order, instead of filling them. Zeroes may be told so or filled in.
+func (v *Volume) ReadSparse(ctx context.Context, p []byte, off int64, hole func(off, length int64)) error {
+	if err := v.usable(ctx); err != nil {
+		return err
+	}
+	return v.s.view.ReadSparse(ctx, v.disk, p, off, hole)
+}
+
 // Extents covers [off, off+length) without gaps, in order, neighbours differing in kind.
 func (v *Volume) Extents(ctx context.Context, off, length int64) ([]Extent, error) {
 	if err := v.usable(ctx); err != nil {

@@ -72,6 +72,18 @@ func TestChoices(t *testing.T) {
 		require.Equal(t, bytes.Repeat([]byte{c.want}, 3), got)
 		require.NoError(t, v.ReadAt(t.Context(), got, 4094))
 		require.Equal(t, []byte{0, 0, c.want}, got)
+		var holes []Extent
+		sparse := bytes.Repeat([]byte{0xee}, 12<<10)
+		require.NoError(t, v.ReadSparse(t.Context(), sparse, 0, func(off, length int64) {
+			holes = append(holes, Extent{Offset: off, Length: length, Hole: true})
+			clear(sparse[off : off+length])
+		}))
+		want := make([]byte, 12<<10)
+		if c.want > 0 {
+			copy(want[4096:], bytes.Repeat([]byte{c.want}, 4096))
+			require.Equal(t, []Extent{{Length: 4096, Hole: true}, {Offset: 8192, Length: 4096, Hole: true}}, holes)
+		}
+		require.Equal(t, want, sparse)
 		extents, err := v.Extents(t.Context(), 0, v.Size())
 		require.NoError(t, err)
 		if c.want > 0 {
