@@ -696,6 +696,7 @@ type HandshakeRequest struct {
 	AgentTimeNs    int64                  `protobuf:"varint,4,opt,name=agent_time_ns,json=agentTimeNs,proto3" json:"agent_time_ns,omitempty"` // Unix time of the agent's clock as it sends this
 	Presence       *Presence              `protobuf:"bytes,5,opt,name=presence,proto3" json:"presence,omitempty"`
 	Properties     *SourceProperties      `protobuf:"bytes,6,opt,name=properties,proto3" json:"properties,omitempty"` // when they are not those that the service was last told
+	Points         []*ConsistentPoint     `protobuf:"bytes,7,rep,name=points,proto3" json:"points,omitempty"`         // until the service has settled them
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -772,6 +773,99 @@ func (x *HandshakeRequest) GetProperties() *SourceProperties {
 	return nil
 }
 
+func (x *HandshakeRequest) GetPoints() []*ConsistentPoint {
+	if x != nil {
+		return x.Points
+	}
+	return nil
+}
+
+// ConsistentPoint is a place in the stream at which file systems were frozen and applications had been told, or why
+// there is none.
+type ConsistentPoint struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`                                // the agent's own, random
+	RequestId     string                 `protobuf:"bytes,2,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"` // what it answers; empty when the agent made it of its own accord
+	Epoch         uint64                 `protobuf:"varint,3,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	Position      uint64                 `protobuf:"varint,4,opt,name=position,proto3" json:"position,omitempty"`           // at or below it lies all of it; it need not end a write
+	TimeNs        int64                  `protobuf:"varint,5,opt,name=time_ns,json=timeNs,proto3" json:"time_ns,omitempty"` // Unix time of the agent's clock
+	Error         string                 `protobuf:"bytes,6,opt,name=error,proto3" json:"error,omitempty"`                  // why there is no point
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConsistentPoint) Reset() {
+	*x = ConsistentPoint{}
+	mi := &file_internal_agentapi_agent_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConsistentPoint) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConsistentPoint) ProtoMessage() {}
+
+func (x *ConsistentPoint) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_agentapi_agent_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConsistentPoint.ProtoReflect.Descriptor instead.
+func (*ConsistentPoint) Descriptor() ([]byte, []int) {
+	return file_internal_agentapi_agent_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *ConsistentPoint) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *ConsistentPoint) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+func (x *ConsistentPoint) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *ConsistentPoint) GetPosition() uint64 {
+	if x != nil {
+		return x.Position
+	}
+	return 0
+}
+
+func (x *ConsistentPoint) GetTimeNs() int64 {
+	if x != nil {
+		return x.TimeNs
+	}
+	return 0
+}
+
+func (x *ConsistentPoint) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
 type Progress struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
 	Phase          Phase                  `protobuf:"varint,1,opt,name=phase,proto3,enum=understudy.agent.v1.Phase" json:"phase,omitempty"`
@@ -788,7 +882,7 @@ type Progress struct {
 
 func (x *Progress) Reset() {
 	*x = Progress{}
-	mi := &file_internal_agentapi_agent_proto_msgTypes[8]
+	mi := &file_internal_agentapi_agent_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -800,7 +894,7 @@ func (x *Progress) String() string {
 func (*Progress) ProtoMessage() {}
 
 func (x *Progress) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_agentapi_agent_proto_msgTypes[8]
+	mi := &file_internal_agentapi_agent_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -813,7 +907,7 @@ func (x *Progress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Progress.ProtoReflect.Descriptor instead.
 func (*Progress) Descriptor() ([]byte, []int) {
-	return file_internal_agentapi_agent_proto_rawDescGZIP(), []int{8}
+	return file_internal_agentapi_agent_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Progress) GetPhase() Phase {
@@ -885,7 +979,7 @@ type DiskProgress struct {
 
 func (x *DiskProgress) Reset() {
 	*x = DiskProgress{}
-	mi := &file_internal_agentapi_agent_proto_msgTypes[9]
+	mi := &file_internal_agentapi_agent_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -897,7 +991,7 @@ func (x *DiskProgress) String() string {
 func (*DiskProgress) ProtoMessage() {}
 
 func (x *DiskProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_agentapi_agent_proto_msgTypes[9]
+	mi := &file_internal_agentapi_agent_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -910,7 +1004,7 @@ func (x *DiskProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiskProgress.ProtoReflect.Descriptor instead.
 func (*DiskProgress) Descriptor() ([]byte, []int) {
-	return file_internal_agentapi_agent_proto_rawDescGZIP(), []int{9}
+	return file_internal_agentapi_agent_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *DiskProgress) GetDeviceName() string {
@@ -956,13 +1050,15 @@ type HandshakeResponse struct {
 	BandwidthMbps        int64                  `protobuf:"varint,4,opt,name=bandwidth_mbps,json=bandwidthMbps,proto3" json:"bandwidth_mbps,omitempty"`               // 0 is unlimited
 	Disks                []*AssignedDisk        `protobuf:"bytes,5,rep,name=disks,proto3" json:"disks,omitempty"`
 	NextHandshakeSeconds uint32                 `protobuf:"varint,6,opt,name=next_handshake_seconds,json=nextHandshakeSeconds,proto3" json:"next_handshake_seconds,omitempty"`
+	PointWanted          string                 `protobuf:"bytes,7,opt,name=point_wanted,json=pointWanted,proto3" json:"point_wanted,omitempty"`       // a request for an application-consistent point, until it is answered
+	PointsSettled        []string               `protobuf:"bytes,8,rep,name=points_settled,json=pointsSettled,proto3" json:"points_settled,omitempty"` // ids of ConsistentPoints that need no telling again
 	unknownFields        protoimpl.UnknownFields
 	sizeCache            protoimpl.SizeCache
 }
 
 func (x *HandshakeResponse) Reset() {
 	*x = HandshakeResponse{}
-	mi := &file_internal_agentapi_agent_proto_msgTypes[10]
+	mi := &file_internal_agentapi_agent_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -974,7 +1070,7 @@ func (x *HandshakeResponse) String() string {
 func (*HandshakeResponse) ProtoMessage() {}
 
 func (x *HandshakeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_agentapi_agent_proto_msgTypes[10]
+	mi := &file_internal_agentapi_agent_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -987,7 +1083,7 @@ func (x *HandshakeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HandshakeResponse.ProtoReflect.Descriptor instead.
 func (*HandshakeResponse) Descriptor() ([]byte, []int) {
-	return file_internal_agentapi_agent_proto_rawDescGZIP(), []int{10}
+	return file_internal_agentapi_agent_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *HandshakeResponse) GetDesired() Desired {
@@ -1032,6 +1128,20 @@ func (x *HandshakeResponse) GetNextHandshakeSeconds() uint32 {
 	return 0
 }
 
+func (x *HandshakeResponse) GetPointWanted() string {
+	if x != nil {
+		return x.PointWanted
+	}
+	return ""
+}
+
+func (x *HandshakeResponse) GetPointsSettled() []string {
+	if x != nil {
+		return x.PointsSettled
+	}
+	return nil
+}
+
 type AssignedDisk struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	DeviceName    string                 `protobuf:"bytes,1,opt,name=device_name,json=deviceName,proto3" json:"device_name,omitempty"`
@@ -1042,7 +1152,7 @@ type AssignedDisk struct {
 
 func (x *AssignedDisk) Reset() {
 	*x = AssignedDisk{}
-	mi := &file_internal_agentapi_agent_proto_msgTypes[11]
+	mi := &file_internal_agentapi_agent_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1054,7 +1164,7 @@ func (x *AssignedDisk) String() string {
 func (*AssignedDisk) ProtoMessage() {}
 
 func (x *AssignedDisk) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_agentapi_agent_proto_msgTypes[11]
+	mi := &file_internal_agentapi_agent_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1067,7 +1177,7 @@ func (x *AssignedDisk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AssignedDisk.ProtoReflect.Descriptor instead.
 func (*AssignedDisk) Descriptor() ([]byte, []int) {
-	return file_internal_agentapi_agent_proto_rawDescGZIP(), []int{11}
+	return file_internal_agentapi_agent_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *AssignedDisk) GetDeviceName() string {
@@ -1141,7 +1251,7 @@ const file_internal_agentapi_agent_proto_rawDesc = "" +
 	"\x10source_server_id\x18\x01 \x01(\tR\x0esourceServerId\x12\x10\n" +
 	"\x03arn\x18\x02 \x01(\tR\x03arn\x12'\n" +
 	"\x0fcertificate_pem\x18\x03 \x01(\fR\x0ecertificatePem\x12\x15\n" +
-	"\x06ca_pem\x18\x04 \x01(\fR\x05caPem\"\xbc\x02\n" +
+	"\x06ca_pem\x18\x04 \x01(\fR\x05caPem\"\xfa\x02\n" +
 	"\x10HandshakeRequest\x12(\n" +
 	"\x10source_server_id\x18\x01 \x01(\tR\x0esourceServerId\x129\n" +
 	"\bprogress\x18\x02 \x01(\v2\x1d.understudy.agent.v1.ProgressR\bprogress\x12\x1d\n" +
@@ -1151,7 +1261,16 @@ const file_internal_agentapi_agent_proto_rawDesc = "" +
 	"\bpresence\x18\x05 \x01(\v2\x1d.understudy.agent.v1.PresenceR\bpresence\x12E\n" +
 	"\n" +
 	"properties\x18\x06 \x01(\v2%.understudy.agent.v1.SourcePropertiesR\n" +
-	"properties\"\xa1\x02\n" +
+	"properties\x12<\n" +
+	"\x06points\x18\a \x03(\v2$.understudy.agent.v1.ConsistentPointR\x06points\"\xa1\x01\n" +
+	"\x0fConsistentPoint\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x02 \x01(\tR\trequestId\x12\x14\n" +
+	"\x05epoch\x18\x03 \x01(\x04R\x05epoch\x12\x1a\n" +
+	"\bposition\x18\x04 \x01(\x04R\bposition\x12\x17\n" +
+	"\atime_ns\x18\x05 \x01(\x03R\x06timeNs\x12\x14\n" +
+	"\x05error\x18\x06 \x01(\tR\x05error\"\xa1\x02\n" +
 	"\bProgress\x120\n" +
 	"\x05phase\x18\x01 \x01(\x0e2\x1a.understudy.agent.v1.PhaseR\x05phase\x12\x1d\n" +
 	"\n" +
@@ -1170,7 +1289,7 @@ const file_internal_agentapi_agent_proto_rawDesc = "" +
 	"totalBytes\x12)\n" +
 	"\x10replicated_bytes\x18\x03 \x01(\x04R\x0freplicatedBytes\x12'\n" +
 	"\x0frescanned_bytes\x18\x04 \x01(\x04R\x0erescannedBytes\x12)\n" +
-	"\x10backlogged_bytes\x18\x05 \x01(\x04R\x0fbackloggedBytes\"\xb1\x02\n" +
+	"\x10backlogged_bytes\x18\x05 \x01(\x04R\x0fbackloggedBytes\"\xfb\x02\n" +
 	"\x11HandshakeResponse\x126\n" +
 	"\adesired\x18\x01 \x01(\x0e2\x1c.understudy.agent.v1.DesiredR\adesired\x12\x1d\n" +
 	"\n" +
@@ -1178,7 +1297,9 @@ const file_internal_agentapi_agent_proto_rawDesc = "" +
 	"\x13replication_address\x18\x03 \x01(\tR\x12replicationAddress\x12%\n" +
 	"\x0ebandwidth_mbps\x18\x04 \x01(\x03R\rbandwidthMbps\x127\n" +
 	"\x05disks\x18\x05 \x03(\v2!.understudy.agent.v1.AssignedDiskR\x05disks\x124\n" +
-	"\x16next_handshake_seconds\x18\x06 \x01(\rR\x14nextHandshakeSeconds\"E\n" +
+	"\x16next_handshake_seconds\x18\x06 \x01(\rR\x14nextHandshakeSeconds\x12!\n" +
+	"\fpoint_wanted\x18\a \x01(\tR\vpointWanted\x12%\n" +
+	"\x0epoints_settled\x18\b \x03(\tR\rpointsSettled\"E\n" +
 	"\fAssignedDisk\x12\x1f\n" +
 	"\vdevice_name\x18\x01 \x01(\tR\n" +
 	"deviceName\x12\x14\n" +
@@ -1211,7 +1332,7 @@ func file_internal_agentapi_agent_proto_rawDescGZIP() []byte {
 }
 
 var file_internal_agentapi_agent_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_internal_agentapi_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
+var file_internal_agentapi_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_internal_agentapi_agent_proto_goTypes = []any{
 	(Phase)(0),                // 0: understudy.agent.v1.Phase
 	(Desired)(0),              // 1: understudy.agent.v1.Desired
@@ -1223,36 +1344,38 @@ var file_internal_agentapi_agent_proto_goTypes = []any{
 	(*Device)(nil),            // 7: understudy.agent.v1.Device
 	(*RegisterResponse)(nil),  // 8: understudy.agent.v1.RegisterResponse
 	(*HandshakeRequest)(nil),  // 9: understudy.agent.v1.HandshakeRequest
-	(*Progress)(nil),          // 10: understudy.agent.v1.Progress
-	(*DiskProgress)(nil),      // 11: understudy.agent.v1.DiskProgress
-	(*HandshakeResponse)(nil), // 12: understudy.agent.v1.HandshakeResponse
-	(*AssignedDisk)(nil),      // 13: understudy.agent.v1.AssignedDisk
-	nil,                       // 14: understudy.agent.v1.RegisterRequest.TagsEntry
+	(*ConsistentPoint)(nil),   // 10: understudy.agent.v1.ConsistentPoint
+	(*Progress)(nil),          // 11: understudy.agent.v1.Progress
+	(*DiskProgress)(nil),      // 12: understudy.agent.v1.DiskProgress
+	(*HandshakeResponse)(nil), // 13: understudy.agent.v1.HandshakeResponse
+	(*AssignedDisk)(nil),      // 14: understudy.agent.v1.AssignedDisk
+	nil,                       // 15: understudy.agent.v1.RegisterRequest.TagsEntry
 }
 var file_internal_agentapi_agent_proto_depIdxs = []int32{
 	4,  // 0: understudy.agent.v1.RegisterRequest.properties:type_name -> understudy.agent.v1.SourceProperties
 	7,  // 1: understudy.agent.v1.RegisterRequest.devices:type_name -> understudy.agent.v1.Device
-	14, // 2: understudy.agent.v1.RegisterRequest.tags:type_name -> understudy.agent.v1.RegisterRequest.TagsEntry
+	15, // 2: understudy.agent.v1.RegisterRequest.tags:type_name -> understudy.agent.v1.RegisterRequest.TagsEntry
 	3,  // 3: understudy.agent.v1.RegisterRequest.presence:type_name -> understudy.agent.v1.Presence
 	5,  // 4: understudy.agent.v1.SourceProperties.cpus:type_name -> understudy.agent.v1.Cpu
 	6,  // 5: understudy.agent.v1.SourceProperties.nics:type_name -> understudy.agent.v1.Nic
 	7,  // 6: understudy.agent.v1.SourceProperties.disks:type_name -> understudy.agent.v1.Device
-	10, // 7: understudy.agent.v1.HandshakeRequest.progress:type_name -> understudy.agent.v1.Progress
+	11, // 7: understudy.agent.v1.HandshakeRequest.progress:type_name -> understudy.agent.v1.Progress
 	3,  // 8: understudy.agent.v1.HandshakeRequest.presence:type_name -> understudy.agent.v1.Presence
 	4,  // 9: understudy.agent.v1.HandshakeRequest.properties:type_name -> understudy.agent.v1.SourceProperties
-	0,  // 10: understudy.agent.v1.Progress.phase:type_name -> understudy.agent.v1.Phase
-	11, // 11: understudy.agent.v1.Progress.disks:type_name -> understudy.agent.v1.DiskProgress
-	1,  // 12: understudy.agent.v1.HandshakeResponse.desired:type_name -> understudy.agent.v1.Desired
-	13, // 13: understudy.agent.v1.HandshakeResponse.disks:type_name -> understudy.agent.v1.AssignedDisk
-	2,  // 14: understudy.agent.v1.AgentService.Register:input_type -> understudy.agent.v1.RegisterRequest
-	9,  // 15: understudy.agent.v1.AgentService.Handshake:input_type -> understudy.agent.v1.HandshakeRequest
-	8,  // 16: understudy.agent.v1.AgentService.Register:output_type -> understudy.agent.v1.RegisterResponse
-	12, // 17: understudy.agent.v1.AgentService.Handshake:output_type -> understudy.agent.v1.HandshakeResponse
-	16, // [16:18] is the sub-list for method output_type
-	14, // [14:16] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	10, // 10: understudy.agent.v1.HandshakeRequest.points:type_name -> understudy.agent.v1.ConsistentPoint
+	0,  // 11: understudy.agent.v1.Progress.phase:type_name -> understudy.agent.v1.Phase
+	12, // 12: understudy.agent.v1.Progress.disks:type_name -> understudy.agent.v1.DiskProgress
+	1,  // 13: understudy.agent.v1.HandshakeResponse.desired:type_name -> understudy.agent.v1.Desired
+	14, // 14: understudy.agent.v1.HandshakeResponse.disks:type_name -> understudy.agent.v1.AssignedDisk
+	2,  // 15: understudy.agent.v1.AgentService.Register:input_type -> understudy.agent.v1.RegisterRequest
+	9,  // 16: understudy.agent.v1.AgentService.Handshake:input_type -> understudy.agent.v1.HandshakeRequest
+	8,  // 17: understudy.agent.v1.AgentService.Register:output_type -> understudy.agent.v1.RegisterResponse
+	13, // 18: understudy.agent.v1.AgentService.Handshake:output_type -> understudy.agent.v1.HandshakeResponse
+	17, // [17:19] is the sub-list for method output_type
+	15, // [15:17] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_internal_agentapi_agent_proto_init() }
@@ -1266,7 +1389,7 @@ func file_internal_agentapi_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_internal_agentapi_agent_proto_rawDesc), len(file_internal_agentapi_agent_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   13,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

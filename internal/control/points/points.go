@@ -76,24 +76,31 @@ func (p *Points) take(ctx context.Context, s state.Scope, serverID string, expec
 		return state.Point{}, err
 	}
 	out := state.Point{ID: control.NewID("pit-"), Scope: s, ServerID: serverID, Expected: expected, At: at.UTC(), Position: pos}
-	err = p.store.Update(ctx, func(tx state.Tx) error {
+	if err := p.put(ctx, out, allowed); err != nil {
+		return state.Point{}, err
+	}
+	return out, nil
+}
+
+// put stores a new point.
+func (p *Points) put(ctx context.Context, out state.Point, allowed func(state.ReplicationState) bool) error {
+	err := p.store.Update(ctx, func(tx state.Tx) error {
 		// Looked at here and not before: StopReplication wipes the points, and none may come after.
-		rec, err := tx.Replication(ctx, serverID)
+		rec, err := tx.Replication(ctx, out.ServerID)
 		switch {
-		case fault.Is(err, fault.NotFound) || err == nil && rec.Scope != s:
-			return control.Missing("points", control.SourceServer, serverID)
+		case fault.Is(err, fault.NotFound) || err == nil && rec.Scope != out.Scope:
+			return control.Missing("points", control.SourceServer, out.ServerID)
 		case err != nil:
 			return err
 		case !rec.Staged || rec.Teardown || allowed != nil && !allowed(rec.State):
-			return control.Refuse("points", control.SourceServer, serverID, "no recovery point can be made while data replication is %s", rec.State)
+			return control.Refuse("points", control.SourceServer, out.ServerID, "no recovery point can be made while data replication is %s", rec.State)
 		}
 		return tx.PutPoint(ctx, out)
 	})
-	if err != nil {
-		return state.Point{}, err
+	if err == nil {
+		p.made(out)
 	}
-	p.made(out)
-	return out, nil
+	return err
 }
 
 // settle is how long after an instant its point is made, so that what was written up to it is durable.

@@ -45,9 +45,31 @@ func (p policy) due(t time.Time) bool {
 	return false
 }
 
-// expired picks the points that nothing keeps. A rule keeps, for as long as it says, the first point of
-// each of its intervals. The points come in order of their expected time.
+// expired picks the points that nothing keeps. What is application consistent does not compete with what is not. The
+// points come in order of their expected time.
 func (p policy) expired(points []state.Point, now time.Time) []state.Point {
+	kinds := map[state.Consistency][]state.Point{}
+	for _, pt := range points {
+		kinds[pt.Consistency] = append(kinds[pt.Consistency], pt)
+	}
+	special := kinds[state.ApplicationConsistent]
+	return append(p.expiredOf(kinds[state.CrashConsistent], 0, now), p.expiredOf(special, p.shortest(), now)...)
+}
+
+// shortest is how long the rule that forgets first keeps a point.
+func (p policy) shortest() time.Duration {
+	least := time.Duration(0)
+	for _, r := range p.rules {
+		if age := time.Duration(r.Retention) * r.Units.Duration(); usable(r) && (least == 0 || age < least) {
+			least = age
+		}
+	}
+	return least
+}
+
+// expiredOf is expired for points of one kind. All are kept for a time; after that a rule keeps, for as long as it says, the
+// first point of each of its intervals.
+func (p policy) expiredOf(points []state.Point, all time.Duration, now time.Time) []state.Point {
 	keep := make([]bool, len(points))
 	for i := max(0, len(points)-p.newest); i < len(points); i++ {
 		keep[i] = true
@@ -66,7 +88,7 @@ func (p policy) expired(points []state.Point, now time.Time) []state.Point {
 	}
 	var out []state.Point
 	for i, pt := range points {
-		if !keep[i] {
+		if !keep[i] && now.Sub(pt.Expected) >= all {
 			out = append(out, pt)
 		}
 	}
