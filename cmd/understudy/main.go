@@ -20,7 +20,7 @@ import (
 type cli struct {
 	Serve    serveCmd    `cmd:"" help:"Run the control plane, the replication server and the journal."`
 	Agent    agentCmd    `cmd:"" help:"The agent of a source server."`
-	Points   pointsCmd   `cmd:"" help:"Show what of a source server can be recovered."`
+	Points   pointsCmd   `cmd:"" help:"What of a source server can be recovered, and points that are more than crash consistent."`
 	Export   exportCmd   `cmd:"" help:"Write a source server's disk at a chosen instant to an image file."`
 	NBD      nbdCmd      `cmd:"" name:"nbd" help:"Hand out disks over NBD."`
 	Journal  journalCmd  `cmd:"" help:"Examine journals offline."`

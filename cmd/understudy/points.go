@@ -13,13 +13,38 @@ import (
 )
 
 type pointsCmd struct {
+	Show   pointsShowCmd   `cmd:"" default:"withargs" help:"Show what of a source server can be recovered."`
+	Create pointsCreateCmd `cmd:"" help:"Have a source server's agent make an application-consistent recovery point."`
+}
+
+type pointsCreateCmd struct {
+	connection    `embed:""`
+	Server        string `arg:"" help:"Source server, s-..."`
+	AppConsistent bool   `help:"Run the source server's scripts and freeze its file systems for it. Nothing else needs making: every second is crash consistent." name:"app-consistent" required:""`
+	JSON          bool   `help:"Print JSON."`
+}
+
+func (c *pointsCreateCmd) Run(ctx context.Context) error {
+	client, err := c.client(ctx)
+	if err != nil {
+		return err
+	}
+	q, err := client.RequestPoint(ctx, c.Server)
+	if err != nil || c.JSON {
+		return orJSON(q, err)
+	}
+	fmt.Printf("recovery point %s of %s is application consistent\n", q.Point, c.Server)
+	return nil
+}
+
+type pointsShowCmd struct {
 	connection `embed:""`
 	Server     string `arg:"" help:"Source server, s-..."`
 	JSON       bool   `help:"Print JSON."`
 	Delete     string `help:"Delete a recovery point before its time instead." placeholder:"pit-..."`
 }
 
-func (c *pointsCmd) Run(ctx context.Context) error {
+func (c *pointsShowCmd) Run(ctx context.Context) error {
 	client, err := c.client(ctx)
 	if err != nil {
 		return err
@@ -64,9 +89,9 @@ func printPoints(out io.Writer, p schema.Points) error {
 		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d-%d\n", v.From.UTC().Format(instantFormat), v.To.UTC().Format(instantFormat),
 			v.To.Sub(v.From).Round(time.Second), v.Epoch, v.FromPosition, v.ToPosition)
 	}
-	fmt.Fprintln(w, "\nrecovery points\nID\tTIME\tPOSITION")
+	fmt.Fprintln(w, "\nrecovery points\nID\tTIME\tPOSITION\tCONSISTENT")
 	for _, v := range p.Points {
-		fmt.Fprintf(w, "%s\t%s\t%d\n", v.ID, v.Time.UTC().Format(instantFormat), v.Position)
+		fmt.Fprintf(w, "%s\t%s\t%d\t%s\n", v.ID, v.Time.UTC().Format(instantFormat), v.Position, v.Consistency)
 	}
 	if len(p.Points) == 0 {
 		fmt.Fprintln(w, "none yet")

@@ -11,6 +11,7 @@ import (
 
 	"github.com/understudy-dr/understudy/internal/agentapi/agentpb"
 	"github.com/understudy-dr/understudy/internal/agentapi/agentpb/agentpbconnect"
+	"github.com/understudy-dr/understudy/internal/control/points"
 	"github.com/understudy-dr/understudy/internal/control/replication"
 	"github.com/understudy-dr/understudy/internal/control/servers"
 	"github.com/understudy-dr/understudy/internal/pki"
@@ -32,6 +33,12 @@ type Replication interface {
 	Handshake(ctx context.Context, s state.Scope, id string, r replication.Report) (replication.Command, error)
 }
 
+// Points is what handshakes ask of application-consistent points.
+type Points interface {
+	Wanted(ctx context.Context, serverID string) (requestID string, err error)
+	Settle(ctx context.Context, s state.Scope, serverID string, m points.Reported) (settled bool, err error)
+}
+
 // Authority signs agents' certificates.
 type Authority interface {
 	SignAgent(csrPEM []byte, id pki.ID) ([]byte, error)
@@ -46,6 +53,7 @@ type Config struct {
 	Region      string
 	Servers     Servers
 	Replication Replication
+	Points      Points // nil: there are none
 	Authority   Authority
 	Log         *slog.Logger
 }

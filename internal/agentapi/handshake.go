@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/understudy-dr/understudy/internal/agentapi/agentpb"
+	"github.com/understudy-dr/understudy/internal/control/points"
 	"github.com/understudy-dr/understudy/internal/control/replication"
 	"github.com/understudy-dr/understudy/internal/fault"
 	"github.com/understudy-dr/understudy/internal/state"
@@ -41,10 +42,44 @@ func (s *service) Handshake(ctx context.Context, r *agentpb.HandshakeRequest) (*
 		return out, nil
 	}
 	out.BandwidthMbps = v.Config.BandwidthMbps
+	if err := s.points(ctx, scope, r, out); err != nil {
+		return nil, s.answer(op, err)
+	}
 	for _, d := range v.Replicated() {
 		out.Disks = append(out.Disks, &agentpb.AssignedDisk{DeviceName: d.DeviceName, Index: d.Index})
 	}
 	return out, nil
+}
+
+// soon is when to ask again while a point is being made.
+const soon = 1
+
+// maxPoints bounds the points of one handshake.
+const maxPoints = 16
+
+// points takes reported points and hands out the request for another.
+func (s *service) points(ctx context.Context, scope state.Scope, r *agentpb.HandshakeRequest, out *agentpb.HandshakeResponse) error {
+	if s.Points == nil {
+		return nil
+	}
+	told := r.GetPoints()
+	for _, p := range told[:min(len(told), maxPoints)] {
+		m := points.Reported{ID: p.GetId(), RequestID: p.GetRequestId(), Epoch: p.GetEpoch(), Position: p.GetPosition(),
+			Age: time.Duration(r.GetAgentTimeNs() - p.GetTimeNs()), Error: p.GetError()}
+		settled, err := s.Points.Settle(ctx, scope, r.GetSourceServerId(), m)
+		if err != nil {
+			return err
+		}
+		if settled {
+			out.PointsSettled = append(out.PointsSettled, m.ID)
+		}
+	}
+	wanted, err := s.Points.Wanted(ctx, r.GetSourceServerId())
+	out.PointWanted = wanted
+	if wanted != "" || len(out.PointsSettled) < len(told) {
+		out.NextHandshakeSeconds = soon
+	}
+	return err
 }
 
 func (s *service) present(ctx context.Context, scope state.Scope, id string, r *agentpb.HandshakeRequest) (state.Server, error) {

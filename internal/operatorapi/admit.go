@@ -21,10 +21,12 @@ var administer = action{name: "Administer", home: true}
 
 // actions are the operations by their pattern. Names that begin with Get or List only look.
 var actions = map[string]action{
-	"GET " + schema.PathPoints:      {name: "GetPoints", resource: "source-server", param: "server"},
-	"GET " + schema.PathResolve:     {name: "GetPoint", resource: "source-server", param: "server"},
-	"GET " + schema.PathVolume:      {name: "ReadVolume", resource: "source-server", param: "server"},
-	"DELETE " + schema.PathPointOne: {name: "DeletePoint", resource: "source-server", param: "server"},
+	"GET " + schema.PathPoints:       {name: "GetPoints", resource: "source-server", param: "server"},
+	"POST " + schema.PathPoints:      {name: "CreatePoint", resource: "source-server", param: "server"},
+	"GET " + schema.PathPointRequest: {name: "GetPoints", resource: "source-server", param: "server"},
+	"GET " + schema.PathResolve:      {name: "GetPoint", resource: "source-server", param: "server"},
+	"GET " + schema.PathVolume:       {name: "ReadVolume", resource: "source-server", param: "server"},
+	"DELETE " + schema.PathPointOne:  {name: "DeletePoint", resource: "source-server", param: "server"},
 
 	"GET " + schema.PathEvents:     {name: "GetEvents"},
 	"GET " + schema.PathWebhooks:   {name: "ListWebhooks"},

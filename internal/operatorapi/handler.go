@@ -34,6 +34,7 @@ type Config struct {
 	Webhooks *events.Webhooks
 	// DeletePoint drops a recovery point before its time.
 	DeletePoint func(ctx context.Context, s state.Scope, id string) error
+	Consistent  Consistent
 	Retention   Retention
 	Upkeep      Upkeep
 	Access
@@ -54,6 +55,8 @@ func New(ctx context.Context, c Config) *Handler {
 	h.mux.HandleFunc("GET "+schema.PathPoints, h.answer(h.points))
 	h.mux.HandleFunc("GET "+schema.PathResolve, h.answer(h.resolve))
 	h.mux.HandleFunc("GET "+schema.PathVolume, h.volume)
+	h.mux.HandleFunc("POST "+schema.PathPoints, h.answer(h.requestPoint))
+	h.mux.HandleFunc("GET "+schema.PathPointRequest, h.answer(h.requestedPoint))
 	h.routeEvents()
 	h.routeJournals()
 	h.routeAccess()
@@ -162,7 +165,7 @@ func (h *Handler) points(r *http.Request) (any, error) {
 			return nil, err
 		}
 		for _, p := range items {
-			out.Points = append(out.Points, schema.Point{ID: p.ID, Time: p.At, Position: p.Position})
+			out.Points = append(out.Points, schema.Point{ID: p.ID, Time: p.At, Position: p.Position, Consistency: consistency(p)})
 		}
 		if next == "" {
 			return out, nil

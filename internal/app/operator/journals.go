@@ -5,7 +5,9 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
+	"github.com/understudy-dr/understudy/internal/fault"
 	"github.com/understudy-dr/understudy/internal/operatorapi/schema"
 )
 
@@ -64,6 +66,32 @@ func (c *Client) Hold(ctx context.Context, server string, choice Choice, note st
 func (c *Client) Release(ctx context.Context, pin string) error {
 	return c.call(ctx, http.MethodDelete, place(schema.PathPin, "pin", pin), nil, nil, &struct{}{})
 }
+
+// RequestPoint asks the agent of a source server for an application-consistent point, and waits for it.
+func (c *Client) RequestPoint(ctx context.Context, server string) (out schema.PointRequest, err error) {
+	if err := c.call(ctx, http.MethodPost, place(schema.PathPoints, "server", server), nil, nil, &out); err != nil {
+		return out, err
+	}
+	look := time.NewTicker(pointPoll)
+	defer look.Stop()
+	for out.Point == "" && out.Error == "" {
+		select {
+		case <-ctx.Done():
+			return out, ctx.Err()
+		case <-look.C:
+		}
+		id := out.ID
+		if err := c.call(ctx, http.MethodGet, place(schema.PathPointRequest, "server", server, "request", id), nil, nil, &out); err != nil {
+			return out, err
+		}
+	}
+	if out.Error != "" {
+		return out, fault.New(fault.Conflict, "application-consistent point of "+server, "%s", out.Error)
+	}
+	return out, nil
+}
+
+const pointPoll = 500 * time.Millisecond
 
 // DeletePoint drops a recovery point before its time.
 func (c *Client) DeletePoint(ctx context.Context, server, point string) error {

@@ -58,6 +58,7 @@ type server struct {
 	templates   *templates.Templates
 	engine      *replication.Engine
 	points      *points.Points
+	consistent  *points.Consistent
 	retention   *points.Retention
 	metrics     *metrics.Metrics
 	objects     *objectcache.Store // nil when layers stay in the data directory
@@ -123,6 +124,7 @@ func assemble(ctx context.Context, c Config) (_ *server, err error) {
 		return nil, err
 	}
 	s.points = points.New(s.store, s.engine, s.pointMade, c.Log)
+	s.consistent = points.NewConsistent(s.points, s.sink)
 	s.watch(cache)
 	if err := s.openFacilities(); err != nil {
 		return nil, err
@@ -170,10 +172,10 @@ func (s *server) handler(ctx context.Context) http.Handler {
 	log := s.cfg.Log
 	signed := s.endpoint()
 	s.operator = operatorapi.New(ctx, operatorapi.Config{Servers: s.servers, Points: s.points, Volumes: s.volumes, Journals: s.sink.Journal,
-		Events: s.store, Webhooks: s.webhooks, DeletePoint: s.points.Delete, Retention: s.retention, Upkeep: s.sink,
+		Events: s.store, Webhooks: s.webhooks, DeletePoint: s.points.Delete, Consistent: s.consistent, Retention: s.retention, Upkeep: s.sink,
 		Access: s.access(signed), Log: log})
 	agentPath, agents := agentapi.New(agentapi.Config{Account: callerAccount, Region: s.cfg.Region, Servers: s.servers, Replication: s.engine,
-		Authority: s.authority, Log: log})
+		Points: s.consistent, Authority: s.authority, Log: log})
 
 	own := http.NewServeMux()
 	own.Handle("/", s.operator)

@@ -34,7 +34,7 @@ var builtIn = parsed([]BuiltIn{
     {"Effect": "Allow", "NotAction": ["drs:InitializeService", "mgn:InitializeService", "understudy:*"], "Resource": "*"},
     {"Effect": "Allow", "Action": ["understudy:Get*", "understudy:List*", "understudy:ReadVolume", "understudy:RegisterAgent",
       "understudy:CreateWebhook", "understudy:DeleteWebhook", "understudy:ChangeJournal", "understudy:ScrubJournal", "understudy:HoldPoint",
-      "understudy:ReleasePin", "understudy:DeletePoint"], "Resource": "*"}
+      "understudy:ReleasePin", "understudy:CreatePoint", "understudy:DeletePoint"], "Resource": "*"}
   ]
 }`},
 	{Name: ReadOnly, Means: "look at everything but the disks' content", Document: `{

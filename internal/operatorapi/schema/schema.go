@@ -12,9 +12,10 @@ const Service = "understudy"
 
 // Paths, relative to the endpoint. {server} is a source server's id.
 const (
-	PathPoints  = "/understudy/v1/servers/{server}/points"  // GET: Points
-	PathResolve = "/understudy/v1/servers/{server}/resolve" // GET with a choice: Resolved
-	PathVolume  = "/understudy/v1/servers/{server}/volume"  // GET with a choice and a device, Upgrade: nbd
+	PathPoints       = "/understudy/v1/servers/{server}/points"                    // GET: Points; POST: PointRequest
+	PathPointRequest = "/understudy/v1/servers/{server}/points/requests/{request}" // GET: PointRequest
+	PathResolve      = "/understudy/v1/servers/{server}/resolve"                   // GET with a choice: Resolved
+	PathVolume       = "/understudy/v1/servers/{server}/volume"                    // GET with a choice and a device, Upgrade: nbd
 
 	PathEvents   = "/understudy/v1/events"             // GET: Events
 	PathWebhooks = "/understudy/v1/webhooks"           // GET: Webhooks; POST NewWebhook: Webhook with its secret
@@ -64,6 +65,18 @@ type Point struct {
 	ID       string    `json:"id"`
 	Time     time.Time `json:"time"`
 	Position uint64    `json:"position"`
+	// Consistency is "crash" or "application": then file systems were frozen, and applications had been told.
+	Consistency string `json:"consistency"`
+}
+
+// PointRequest asks an agent for an application-consistent point. It is open until Point or Error is there.
+type PointRequest struct {
+	ID      string    `json:"id"`
+	Server  string    `json:"server"`
+	AskedAt time.Time `json:"askedAt"`
+	Until   time.Time `json:"until"` // nobody waits longer
+	Point   string    `json:"point,omitempty"`
+	Error   string    `json:"error,omitempty"`
 }
 
 // Resolved is a choice made exact.
