@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"cmp"
 	"errors"
 	"slices"
 	"time"
@@ -26,18 +27,36 @@ func (p Point) version() layer.Version { return layer.Version{Epoch: p.Epoch, Po
 
 // holds tells whether a recoverable state may still be asked for.
 func (r *retained) holds(v layer.Version) bool {
-	return v.Compare(r.From) >= 0 || slices.ContainsFunc(r.Points, func(p Point) bool { return p.version() == v })
+	return v.Compare(r.From) >= 0 || r.keeps(v)
+}
+
+// keeps tells whether a state is one of the points.
+func (r *retained) keeps(v layer.Version) bool {
+	_, found := slices.BinarySearchFunc(r.Points, v, func(p Point, v layer.Version) int { return p.version().Compare(v) })
+	return found
+}
+
+// reach is what can be asked for of one epoch.
+type reach struct{ number, from, to uint64 }
+
+// reaches lists them by number.
+func (p *published) reaches() []reach {
+	var list []reach
+	for e := range p.epochs {
+		list = append(list, reach{number: e.Number, from: e.From, to: e.to()})
+	}
+	slices.SortFunc(list, func(a, b reach) int { return cmp.Compare(a.number, b.number) })
+	return list
 }
 
 // retainable tells whether a point is one of this journal's that was not let go of. One that the journal lost with its disk is not: the
 // state at its position is another now. Whether it ends a write is not looked up; whoever names it got it from Check.
-func (p *published) retainable(at Point) bool {
-	for e := range p.epochs {
-		if e.Number == at.Epoch && at.Position >= e.From && at.Position <= e.to() {
-			return true
-		}
+func (r *retained) retainable(reaches []reach, at Point) bool {
+	i, found := slices.BinarySearchFunc(reaches, at.Epoch, func(e reach, number uint64) int { return cmp.Compare(e.number, number) })
+	if found && at.Position >= reaches[i].from && at.Position <= reaches[i].to {
+		return true
 	}
-	return at.version().Compare(p.retained.From) < 0 && p.retained.holds(at.version())
+	return at.version().Compare(r.From) < 0 && r.keeps(at.version())
 }
 
 // flushed is the newest state that is in layers, whole; the zero Version when there is none.
@@ -102,10 +121,10 @@ func (j *Journal) Retain(r Retention) error {
 	if from.Compare(old.From) < 0 {
 		from, at = old.From, old.FromTime
 	}
-	next := retained{From: from, FromTime: at}
+	next, reaches := retained{From: from, FromTime: at}, j.pub.reaches()
 	var errs []error
 	for _, p := range r.Points {
-		if !j.pub.retainable(p) {
+		if !old.retainable(reaches, p) {
 			errs = append(errs, fault.New(fault.NotFound, "journal: retain", "position %d of epoch %d is not kept any more", p.Position, p.Epoch))
 		} else if p.version().Compare(from) < 0 {
 			next.Points = append(next.Points, p)
