@@ -130,7 +130,7 @@ func (b *blockWant) aim() {
 }
 
 // maxSkip is how many bytes that nobody wants are read rather than a read is begun anew.
-const maxSkip = 2 * pieceBlock
+const maxSkip = 32 << 10
 
 // read gets all blocks, those that lie near each other at once.
 func (b *batch) read(ctx context.Context, r *Reader, buf []byte) error {
@@ -162,8 +162,7 @@ func (b *batch) read(ctx context.Context, r *Reader, buf []byte) error {
 }
 
 func (b *blockWant) extent() (from, to int64) {
-	p := &b.ix.blocks[b.i]
-	return p.off, p.off + int64(p.stored)
+	return b.ix.place(b.i)
 }
 
 // cached copies what is wanted of a block that is wanted in part, if the cache has it.
@@ -171,7 +170,8 @@ func (b *blockWant) cached(r *Reader, buf []byte) {
 	if b.at >= 0 {
 		return
 	}
-	k := cacheKey{journal: r.journal, number: r.number, off: b.ix.blocks[b.i].off}
+	off, _ := b.extent()
+	k := cacheKey{journal: r.journal, number: r.number, off: off}
 	if have := r.cache.getData(&k); have != nil {
 		b.copy(have.data, buf)
 		have.release()
@@ -205,7 +205,7 @@ func (b *batch) fetch(ctx context.Context, r *Reader, from, to int, begin, end i
 		}
 		off, e := w.extent()
 		raw, rawEnd := w.ix.blockRaw(w.i)
-		sealed, compressed := s.sealed[off-begin:e-begin], w.ix.blocks[w.i].compressed
+		sealed, compressed := s.sealed[off-begin:e-begin], w.ix.compressed(w.i)
 		if w.at >= 0 {
 			if err := r.decode(buf[w.at:w.at+int(rawEnd-raw)], sealed, off, dataBlock, compressed); err != nil {
 				return err

@@ -177,21 +177,25 @@ func (c *Cache) Bytes() int64 {
 
 // buffer is a decoded data block, used again when the last who holds it lets go.
 type buffer struct {
-	refs atomic.Int32
-	data []byte
+	refs  atomic.Int32
+	class int // of its size
+	data  []byte
 }
 
-var smallBuffers = sync.Pool{New: func() any { return &buffer{data: make([]byte, pieceBlock)} }}
-var largeBuffers = sync.Pool{New: func() any { return &buffer{data: make([]byte, maxBlock)} }}
+// bufferSizes are what blocks take: one that does not compress, one of format 1, any other.
+var (
+	bufferSizes = [...]int{pieceBlock, 16 << 10, maxBlock}
+	bufferPools [len(bufferSizes)]sync.Pool
+)
 
 func newBuffer(n int) *buffer {
-	pool := &largeBuffers
-	if n <= pieceBlock {
-		pool = &smallBuffers
+	class := 0
+	for class < len(bufferSizes)-1 && n > bufferSizes[class] {
+		class++
 	}
-	b, ok := pool.Get().(*buffer)
+	b, ok := bufferPools[class].Get().(*buffer)
 	if !ok {
-		b = &buffer{data: make([]byte, n)}
+		b = &buffer{class: class, data: make([]byte, bufferSizes[class])}
 	}
 	b.data = b.data[:n]
 	b.refs.Store(1)
@@ -199,12 +203,7 @@ func newBuffer(n int) *buffer {
 }
 
 func (b *buffer) release() {
-	if b.refs.Add(-1) > 0 {
-		return
-	}
-	if cap(b.data) == pieceBlock {
-		smallBuffers.Put(b)
-	} else {
-		largeBuffers.Put(b)
+	if b.refs.Add(-1) == 0 {
+		bufferPools[b.class].Put(b)
 	}
 }

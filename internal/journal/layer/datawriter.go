@@ -20,8 +20,15 @@ const (
 type stream struct {
 	raw    []byte
 	cuts   []int       // where cells of raw end
-	places []dataPlace // of the blocks made for this index block; raw is the length, and so is stored as long as the block is held
+	places []madeBlock // for this index block
 	held   []byte      // blocks that wait for those of the other stream, not sealed yet
+}
+
+// madeBlock is a data block.
+type madeBlock struct {
+	raw        int
+	stored     int // in the file; as long as it is held, without what sealing adds
+	compressed bool
 }
 
 // dataWriter cuts data into blocks and writes them sealed: of each index block the newest versions as they come, and the older ones
@@ -127,7 +134,7 @@ func (d *dataWriter) pieces(which int) error {
 // known yet.
 func (d *dataWriter) block(which int, b []byte, raw int, compressed bool) error {
 	s := &d.streams[which]
-	p := dataPlace{raw: uint32(raw), stored: uint32(len(b)), compressed: compressed}
+	p := madeBlock{raw: raw, stored: len(b), compressed: compressed}
 	if which == older {
 		s.held = append(s.held, b...)
 		s.places = append(s.places, p)
@@ -135,7 +142,7 @@ func (d *dataWriter) block(which int, b []byte, raw int, compressed bool) error 
 	}
 	d.begin()
 	n, err := d.writeSealed(b, dataBlock)
-	p.stored = uint32(n)
+	p.stored = n
 	s.places = append(s.places, p)
 	return err
 }
@@ -163,7 +170,7 @@ func (d *dataWriter) finish() error {
 		if err != nil {
 			return err
 		}
-		b, p.stored = b[p.stored:], uint32(n)
+		b, p.stored = b[p.stored:], n
 	}
 	s.held = s.held[:0]
 	return nil

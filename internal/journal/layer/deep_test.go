@@ -107,3 +107,54 @@ func TestMergeDoesNotFragment(t *testing.T) {
 	require.NoError(t, r.Lookup(t.Context(), 0, 4096, 2048, Version{1, 7}, func(p Piece) error { return r.Read(t.Context(), p, got) }))
 	require.Equal(t, data, got)
 }
+
+// A place that was discarded again and again between a few writes has many versions and little content. Wherever an index block
+// ends between its records, the content of each record is in the block that tells of it.
+func TestManyZeroes(t *testing.T) {
+	for _, limit := range []int{400, 1000, indexBytes} {
+		for every := 30; every < 130; every += 33 {
+			w := newWorld(t, 1)
+			w.limit = limit
+			m := &Memory{}
+			fill := func(place, version uint64) []byte {
+				data := make([]byte, 2*cellBytes)
+				for i := range data {
+					data[i] = byte(place*31 + version*7 + uint64(i)>>9)
+				}
+				return data
+			}
+			const places, versions = 60, 300
+			for p := range uint64(places) {
+				for v := range uint64(versions) {
+					if at := p * 32; v%uint64(every) == uint64(every)-1 || v == 0 {
+						m.Add(1, at, 16, Version{1, v*places + p}, Data, fill(p, v), nil)
+					} else {
+						m.Add(1, at, 16, Version{1, v*places + p}, Zero, nil, nil)
+					}
+				}
+			}
+			r := w.write(m.Iterate())
+			it := r.Iterate(Key{}, Key{}, false)
+			got := make([]byte, 2*cellBytes)
+			for p := range uint64(places) {
+				s, ok, err := it.Next(t.Context())
+				require.NoError(t, err)
+				require.True(t, ok)
+				require.Len(t, s.Entries, versions)
+				for i := range s.Entries {
+					e := &s.Entries[i]
+					v := uint64(versions - 1 - i)
+					require.Equal(t, Version{1, v*places + p}, e.Version)
+					if v%uint64(every) != uint64(every)-1 && v != 0 {
+						require.Equal(t, Zero, e.Kind)
+						continue
+					}
+					require.Equal(t, Data, e.Kind, "limit %d, place %d, version %d", limit, p, v)
+					require.NoError(t, e.Load(t.Context(), got))
+					require.Equal(t, fill(p, v), got)
+				}
+			}
+			require.NoError(t, it.Close())
+		}
+	}
+}

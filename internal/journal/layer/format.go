@@ -42,7 +42,7 @@ const (
 // Bounds. A reader refuses what is beyond them, a writer stays far below.
 const (
 	maxBlock     = 64 << 10 // raw bytes of a data block
-	pieceBlock   = 16 << 10 // of one that does not compress
+	pieceBlock   = 8 << 10  // of one that does not compress
 	indexBytes   = 32 << 10 // raw bytes of records at which an index block is ended
 	maxIndexRaw  = 1 << 20
 	maxIndexData = 1 << 30 // raw bytes of data that one index block describes

@@ -34,7 +34,8 @@ func newHealing(t *testing.T, data []byte) *healing {
 	src, ok := good.src.(memSource)
 	require.True(t, ok)
 	file := slices.Clone(src)
-	file[ix.blocks[len(ix.blocks)-1].off+20] ^= 1
+	_, end := ix.place(len(ix.blocks) - 1)
+	file[end-20] ^= 1
 	w.cache.Drop(testJournal, good.number)
 	h.bad = opened(t, w.cipher, good.number, file, w.cache)
 	b, info := written(t, w.cipher, 50, Merge([]Iterator{h.bad.Iterate(Key{}, Key{}, false)}, Keep{}))
@@ -123,12 +124,12 @@ func TestHeal(t *testing.T) {
 
 // Content that changed since heals nothing, and cells heal one by one.
 func TestHealOnlyTheSame(t *testing.T) {
-	data := incompressible(40 << 10)
+	data := incompressible(38 << 10)
 	h := newHealing(t, data)
 	_, before := h.read(h.lost, Version{1, 5})
 	changed := slices.Clone(data)
 	last := uint64(healSector) + uint64(len(data)/SectorSize) - 1
-	cell := last&^(CellSectors-1) - 2*CellSectors // two before the last, which is a part of one
+	cell := last&^(CellSectors-1) - CellSectors // before the last, which is a part of one, in the block that was hit
 	changed[(cell-healSector)*SectorSize] ^= 1
 	m := &Memory{}
 	m.Add(0, healSector, uint64(len(data)/SectorSize), Version{2, 1}, Data, changed, nil)

@@ -32,13 +32,28 @@ type indexBlock struct {
 	restarts []restart
 }
 
-// dataPlace is where a data block is.
+// dataPlace is where a data block is. There are many.
 type dataPlace struct {
-	off        int64
-	raw        uint32 // place of its first byte among the data of the index block
-	stored     uint32
-	compressed bool
+	off    uint32 // from where the data blocks begin
+	raw    uint32 // place of its first byte among the data of the index block
+	stored uint32 // bytes in the file << 1 | compressed
 }
+
+// place is where the i-th data block lies in the file.
+func (ix *indexBlock) place(i int) (from, to int64) {
+	p := &ix.blocks[i]
+	from = ix.dataAt + int64(p.off)
+	return from, from + int64(p.stored>>1)
+}
+
+// run is where blocks i to j-1 lie.
+func (ix *indexBlock) run(i, j int) (from int64, n int) {
+	from, _ = ix.place(i)
+	_, to := ix.place(j - 1)
+	return from, int(to - from)
+}
+
+func (ix *indexBlock) compressed(i int) bool { return ix.blocks[i].stored&1 != 0 }
 
 // restart is a record that decoding can begin at.
 type restart struct {
@@ -75,15 +90,15 @@ func (ix *indexBlock) dataEnd() int64 {
 	if len(ix.blocks) == 0 {
 		return ix.dataAt
 	}
-	last := ix.blocks[len(ix.blocks)-1]
-	return last.off + int64(last.stored)
+	_, end := ix.place(len(ix.blocks) - 1)
+	return end
 }
 
 // stream is which one a data block belongs to, and where that ends in the file.
 func (ix *indexBlock) stream(i int) (which int, end int64) {
 	if i < ix.front {
-		last := ix.blocks[ix.front-1]
-		return newest, last.off + int64(last.stored)
+		_, end = ix.place(ix.front - 1)
+		return newest, end
 	}
 	return older, ix.dataEnd()
 }

@@ -69,21 +69,20 @@ func (p *indexParser) places() bool {
 	at, raw := int64(off), uint32(0)
 	for i := range p.ix.blocks {
 		v := p.uvarint()
-		d := dataPlace{off: at, raw: raw, compressed: v&1 != 0}
 		size := v >> 1 * SectorSize
 		if size == 0 || v>>1 > maxBlock/SectorSize || raw > maxIndexData {
 			return false
 		}
-		d.stored = uint32(size) + uint32(p.overhead)
-		if d.compressed {
+		stored := size + uint64(p.overhead)
+		if v&1 != 0 {
 			s := p.uvarint()
-			if s == 0 || s > uint64(d.stored) {
+			if s == 0 || s > stored {
 				return false
 			}
-			d.stored = uint32(s)
+			stored = s
 		}
-		p.ix.blocks[i] = d
-		at, raw = at+int64(d.stored), raw+uint32(size)
+		p.ix.blocks[i] = dataPlace{off: uint32(at - int64(off)), raw: raw, stored: uint32(stored<<1 | v&1)} // less than 3 GiB in all
+		at, raw = at+int64(stored), raw+uint32(size)
 	}
 	p.ix.rawEnd, p.ix.rawOlder = raw, raw
 	if int(first) < len(p.ix.blocks) {

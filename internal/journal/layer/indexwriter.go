@@ -11,6 +11,7 @@ type indexWriter struct {
 	limit   int // bytes of records in a block; fewer in tests
 	rec     recordWriter
 	now     topEntry // of the block that is being made
+	more    bool     // its last record's span goes on
 	raw     []byte
 	packed  []byte
 	top     []topEntry
@@ -19,17 +20,6 @@ type indexWriter struct {
 	spans   uint64
 	entries uint64
 	lost    []Range
-}
-
-// span encodes all entries of a span whose data was added, in records of a bounded length.
-func (x *indexWriter) span(disk uint16, sector, sectors uint64, entries []pendingEntry, together bool) error {
-	for i := 0; i < len(entries); i += maxRecord {
-		n := min(maxRecord, len(entries)-i)
-		if err := x.record(disk, sector, sectors, entries[i:i+n], i > 0, i+n < len(entries), together); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // record encodes one record; the data of its entries was added just before, those of the first entry to the newest ones' stream, unless
@@ -58,7 +48,7 @@ func (x *indexWriter) record(disk uint16, sector, sectors uint64, entries []pend
 			x.now.newest = e.version
 		}
 	}
-	x.now.end = sector + sectors
+	x.now.end, x.more = sector+sectors, more
 	x.entries += uint64(len(entries))
 	if !same {
 		x.spans++
@@ -82,6 +72,9 @@ func (x *indexWriter) cut() error {
 	x.raw = x.data.table(x.raw)
 	x.raw = append(x.raw, x.rec.bytes...)
 	x.now.raw = uint32(len(x.raw))
+	if err := x.check(); err != nil {
+		return err
+	}
 	stored := x.raw
 	if x.packed, x.now.compressed = compress(x.data.encoder, x.packed, x.raw); x.now.compressed {
 		stored = x.packed
@@ -90,6 +83,22 @@ func (x *indexWriter) cut() error {
 	x.lengths = append(x.lengths, len(stored))
 	x.top = append(x.top, x.now)
 	x.rec = recordWriter{bytes: x.rec.bytes[:0], empty: true}
+	return nil
+}
+
+// check reads the block as a reader will. What this layer was made from is deleted once it is written, so a block that contradicts
+// itself must never come to be.
+func (x *indexWriter) check() error {
+	nb := neighbours{goesOn: x.more}
+	if x.now.continued {
+		nb.chainEnd = x.top[len(x.top)-1].end
+	}
+	if x.now.raw > maxIndexRaw {
+		return bug("an index block of %d bytes", x.now.raw)
+	}
+	if _, err := parseIndex(x.raw, newestVersion, &x.now, nb, x.data.cipher.Overhead(), x.data.off); err != nil {
+		return bug("the index block of disk %d, sectors %d to %d does not read back: %v", x.now.disk, x.now.first, x.now.end, err)
+	}
 	return nil
 }
 

@@ -250,7 +250,7 @@ func (w *window) load(ctx context.Context, x *extent, disk uint16, sector uint64
 
 func (w *window) get(ctx context.Context, ix *indexBlock, i int) (*buffer, error) {
 	w.clock++
-	off := ix.blocks[i].off
+	off, _ := ix.place(i)
 	oldest := &w.slots[0]
 	for k := range w.slots {
 		s := &w.slots[k]
@@ -278,8 +278,7 @@ func (w *window) get(ctx context.Context, ix *indexBlock, i int) (*buffer, error
 }
 
 func (w *window) into(ctx context.Context, ix *indexBlock, i, j int, dst []byte) error {
-	off := ix.blocks[i].off
-	n := int(ix.blocks[j-1].off + int64(ix.blocks[j-1].stored) - off)
+	off, n := ix.run(i, j)
 	which, end := ix.stream(i)
 	a := &w.ahead[which]
 	if off < a.off || off+int64(n) > a.off+int64(len(a.buf)) {

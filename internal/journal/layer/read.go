@@ -48,7 +48,7 @@ func readExtent(ctx context.Context, f fetcher, x *extent, disk uint16, sector u
 		}
 		j := i + 1 // a run of blocks that are wanted whole
 		for ; j < len(ix.blocks); j++ {
-			if _, e := ix.blockRaw(j); e > to || ix.blocks[j].off+int64(ix.blocks[j].stored)-ix.blocks[i].off > maxRun {
+			if _, e := ix.blockRaw(j); e > to || runTooLong(ix, i, j) {
 				break
 			}
 			_, b1 = ix.blockRaw(j)
@@ -67,6 +67,11 @@ func readExtent(ctx context.Context, f fetcher, x *extent, disk uint16, sector u
 
 // maxRun is how much of a file is read at once.
 const maxRun = 256 << 10
+
+func runTooLong(ix *indexBlock, i, j int) bool {
+	_, n := ix.run(i, j+1)
+	return n > maxRun
+}
 
 // readPart copies a part of a block, after verifying the whole cells that it touches.
 func readPart(ctx context.Context, f fetcher, x *extent, disk uint16, i int, sector uint64, dst []byte) error {
@@ -87,7 +92,8 @@ func readPart(ctx context.Context, f fetcher, x *extent, disk uint16, i int, sec
 
 // get takes a block from the cache, or reads it and puts it there.
 func (f *file) get(ctx context.Context, ix *indexBlock, i int) (*buffer, error) {
-	k := cacheKey{journal: f.journal, number: f.number, off: ix.blocks[i].off}
+	off, _ := ix.place(i)
+	k := cacheKey{journal: f.journal, number: f.number, off: off}
 	if b := f.cache.getData(&k); b != nil {
 		return b, nil
 	}
@@ -104,10 +110,9 @@ func (f *file) get(ctx context.Context, ix *indexBlock, i int) (*buffer, error) 
 func (f *file) into(ctx context.Context, ix *indexBlock, i, j int, dst []byte) error {
 	s := takeScratch()
 	defer scratches.Put(s)
-	last := ix.blocks[j-1]
-	base := ix.blocks[i].off
-	s.sealed = grow(s.sealed, int(last.off+int64(last.stored)-base))
-	if err := f.src.ReadAt(ctx, s.sealed, base); err != nil {
+	off, n := ix.run(i, j)
+	s.sealed = grow(s.sealed, n)
+	if err := f.src.ReadAt(ctx, s.sealed, off); err != nil {
 		return err
 	}
 	return f.decodeRun(ix, i, j, dst, s.sealed)
@@ -116,11 +121,11 @@ func (f *file) into(ctx context.Context, ix *indexBlock, i, j int, dst []byte) e
 // decodeRun decodes blocks that lie one behind the other.
 func (f *file) decodeRun(ix *indexBlock, i, j int, dst, sealed []byte) error {
 	base, _ := ix.blockRaw(i)
+	begin, _ := ix.place(i)
 	for k := i; k < j; k++ {
-		p := &ix.blocks[k]
 		from, to := ix.blockRaw(k)
-		at := p.off - ix.blocks[i].off
-		if err := f.decode(dst[from-base:to-base], sealed[at:at+int64(p.stored)], p.off, dataBlock, p.compressed); err != nil {
+		off, end := ix.place(k)
+		if err := f.decode(dst[from-base:to-base], sealed[off-begin:end-begin], off, dataBlock, ix.compressed(k)); err != nil {
 			return err
 		}
 	}

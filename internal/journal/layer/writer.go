@@ -193,14 +193,19 @@ func (w *Writer) flush() error {
 			return err
 		}
 	}
-	for i := range p.entries {
-		if err := w.content(streamOf(i, together), p.disk, p.sector, p.sectors, &p.entries[i]); err != nil {
+	for i := 0; i < len(p.entries); i += maxRecord {
+		record := p.entries[i:min(i+maxRecord, len(p.entries))]
+		for k := range record { // record by record: an index block, and its data, may end behind any
+			if err := w.content(streamOf(i+k, together), p.disk, p.sector, p.sectors, &record[k]); err != nil {
+				return err
+			}
+		}
+		if err := w.index.record(p.disk, p.sector, p.sectors, record, i > 0, i+len(record) < len(p.entries), together); err != nil {
 			return err
 		}
 	}
-	err := w.index.span(p.disk, p.sector, p.sectors, p.entries, together)
 	p.sectors = 0
-	return err
+	return nil
 }
 
 // streamOf is where the data of the i-th entry of a span go.
