@@ -99,7 +99,7 @@ func findConflict(pinDir string, disks []ownedDisk) error {
 			continue
 		}
 		other, whole := readSibling(sibling)
-		i := slices.IndexFunc(disks, func(d ownedDisk) bool { return other.captures(d.dev()) })
+		i := slices.IndexFunc(disks, func(d ownedDisk) bool { return other.captures(d) })
 		if whole && i >= 0 {
 			return fault.New(fault.Conflict, "capture: open", "%s is already captured by %q in %s", disks[i].Path, other.Owner, sibling).
 				WithHint("a disk is captured once; stop the other source server's agent and remove its capture")

@@ -223,6 +223,10 @@ func TestConflictWithSibling(t *testing.T) {
 	require.ErrorContains(t, err, first.PinDir)
 	require.ErrorContains(t, err, first.Owner)
 
+	was := owner{Disks: []ownedDisk{{Disk: shared, Sequence: 7}}}
+	require.True(t, was.captures(ownedDisk{Disk: shared, Sequence: 7}))
+	require.False(t, was.captures(ownedDisk{Disk: shared, Sequence: 8}), "another disk that got the device number")
+
 	second.Disks = []Disk{other}
 	open(t, second)
 	require.NoError(t, Remove(first.PinDir))

@@ -7,7 +7,6 @@ import (
 
 	"github.com/cilium/ebpf"
 
-	"github.com/understudy-dr/understudy/internal/blockdev"
 	"github.com/understudy-dr/understudy/internal/fault"
 )
 
@@ -70,9 +69,10 @@ func (o owner) differs(want owner) string {
 	return ""
 }
 
-func (o owner) captures(dev blockdev.Dev) bool {
+// captures says whether o is a capture of the disk, and not of one that had its device number before.
+func (o owner) captures(disk ownedDisk) bool {
 	for _, d := range o.Disks {
-		if d.dev() == dev {
+		if d.dev() == disk.dev() && d.Sequence == disk.Sequence {
 			return true
 		}
 	}
