@@ -77,7 +77,7 @@ func (r *replicator) pace(c *source.Config, e capture.Engine) *cut.Cutter {
 	if e.Mode() == capture.ModePayload {
 		return nil
 	}
-	cutter := cut.New(cut.Config{Every: r.cfg.PointInterval, HoldAtMost: r.cfg.HoldAtMost, Dirty: e.DirtyBytes, Drops: e.Drops, Hold: r.hold, Log: r.log})
+	cutter := cut.New(cut.Config{Every: r.cfg.PointInterval, HoldAtMost: r.cfg.HoldAtMost, Dirty: e.DirtyBytes, Hold: r.hold, Log: r.log})
 	c.Pacer, c.Tracked = cutter, e.Mode() == capture.ModeBitmap
 	return cutter
 }

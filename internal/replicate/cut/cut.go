@@ -14,12 +14,11 @@ import (
 	"github.com/understudy-dr/understudy/internal/fault"
 )
 
-// Config says how often and with what. Dirty and Drops are those of the capture and are called where MayOpen is.
+// Config says how often and with what. Dirty is called where MayOpen is.
 type Config struct {
 	Every      time.Duration // between points; default a minute
 	HoldAtMost time.Duration // how long file systems may be held still; 0: never
 	Dirty      func() uint64 // bytes that the next epoch would owe
-	Drops      func() uint64 // events; any goroutine may ask
 	// Hold calls f while file systems are frozen, and returns when none is. Without it points come only when nothing
 	// happens to be written.
 	Hold func(ctx context.Context, f func(context.Context) error) error
@@ -31,7 +30,6 @@ const (
 	maxRounds    = 8
 	assumedRate  = 32 << 20 // bytes per second, before the first round is measured
 	leastBudget  = 1 << 20
-	watchDrops   = 5 * time.Millisecond
 )
 
 /*
@@ -130,7 +128,10 @@ func (c *Cutter) nextRound(now time.Time) bool {
 		}
 		if c.cfg.Hold != nil && c.cfg.HoldAtMost > 0 && dirty <= c.budget() {
 			c.state = freezing
-			c.begin <- struct{}{} // has room: Run takes it before the state can come round
+			select {
+			case c.begin <- struct{}{}:
+			default: // Run will come to it
+			}
 			return false
 		}
 		if r.n >= maxRounds || dirty > r.dirty/2 && dirty > c.budget() {
