@@ -191,7 +191,10 @@ func (c *Cutter) Take(ctx context.Context) error {
 		c.mu.Unlock()
 		return fault.New(fault.Conflict, "cut", "another point is being taken")
 	}
-	c.state, c.since, c.opened, c.result = holding, time.Now(), false, result
+	if c.state == resting {
+		c.since = time.Now()
+	}
+	c.state, c.opened, c.result = holding, false, result
 	c.mu.Unlock()
 	select {
 	case err := <-result:
