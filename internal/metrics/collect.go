@@ -6,6 +6,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/understudy-dr/understudy/internal/blob/cache"
 	"github.com/understudy-dr/understudy/internal/replicate/sink"
 	"github.com/understudy-dr/understudy/internal/state"
 )
@@ -66,6 +67,12 @@ var (
 	cacheMisses = desc("understudy_block_cache_misses_total", "Decoded blocks that were not.")
 	cacheBytes  = desc("understudy_block_cache_bytes", "What they take.")
 
+	objectHits    = desc("understudy_object_cache_hits_total", "Pages of objects that were found on the local disk.")
+	objectMisses  = desc("understudy_object_cache_misses_total", "Pages of objects that were fetched because somebody waited for them.")
+	objectAhead   = desc("understudy_object_cache_read_ahead_total", "Pages of objects that were fetched before anybody asked.")
+	objectDamaged = desc("understudy_object_cache_damaged_total", "Pages on the local disk that were damaged, and fetched again.")
+	objectBytes   = desc("understudy_object_cache_bytes", "What the local copies take.")
+
 	awsLag = map[state.Service]*prometheus.Desc{
 		state.DRS: desc("aws_drs_lag_duration_maximum", "CloudWatch's AWS/DRS LagDuration, in seconds.", "source_server_id"),
 		state.MGN: desc("aws_mgn_lag_duration_maximum", "CloudWatch's AWS/MGN LagDuration, in seconds.", "source_server_id"),
@@ -93,10 +100,13 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	} else {
 		w.Log.Warn("metrics: no figures of the staging area", "error", err)
 	}
-	cache := w.Cache()
-	s.send(cacheHits, count, float64(cache.Hits))
-	s.send(cacheMisses, count, float64(cache.Misses))
-	s.send(cacheBytes, gauge, float64(cache.Bytes))
+	blocks := w.Cache()
+	s.send(cacheHits, count, float64(blocks.Hits))
+	s.send(cacheMisses, count, float64(blocks.Misses))
+	s.send(cacheBytes, gauge, float64(blocks.Bytes))
+	if w.Objects != nil {
+		s.objects(w.Objects())
+	}
 	all, err := w.Sources(ctx)
 	if err != nil { // better no series than old or half ones
 		w.Log.Warn("metrics: no figures of source servers", "error", err)
@@ -130,6 +140,14 @@ func (s sender) at(d *prometheus.Desc, t time.Time, labels ...string) {
 	if !t.IsZero() {
 		s.send(d, gauge, float64(t.UnixNano())/1e9, labels...)
 	}
+}
+
+func (s sender) objects(c cache.Stats) {
+	s.send(objectHits, count, float64(c.Hits))
+	s.send(objectMisses, count, float64(c.Misses))
+	s.send(objectAhead, count, float64(c.Ahead))
+	s.send(objectDamaged, count, float64(c.Damaged))
+	s.send(objectBytes, gauge, float64(c.Bytes))
 }
 
 func (s sender) room(r sink.Room) {

@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/understudy-dr/understudy/internal/blob/cache"
 	"github.com/understudy-dr/understudy/internal/journal/layer"
 	"github.com/understudy-dr/understudy/internal/replicate/sink"
 	"github.com/understudy-dr/understudy/internal/state"
@@ -38,6 +39,7 @@ type World struct {
 	Sources func(context.Context) ([]Source, error)
 	Room    func() (sink.Room, error)
 	Cache   func() layer.CacheStats // of decoded blocks
+	Objects func() cache.Stats      // what is kept here of object storage; nil when layers stay here
 	Healthy func(context.Context) error
 	Log     *slog.Logger
 }

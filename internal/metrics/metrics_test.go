@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 	"github.com/stretchr/testify/require"
 
+	"github.com/understudy-dr/understudy/internal/blob/cache"
 	"github.com/understudy-dr/understudy/internal/journal"
 	"github.com/understudy-dr/understudy/internal/journal/layer"
 	"github.com/understudy-dr/understudy/internal/replicate/sink"
@@ -45,6 +46,7 @@ func world() World {
 		},
 		Room:    func() (sink.Room, error) { return sink.Room{Free: 1, Total: 2, Reserve: 3, Slow: 4}, nil },
 		Cache:   func() layer.CacheStats { return layer.CacheStats{Hits: 5, Misses: 6, Bytes: 7} },
+		Objects: func() cache.Stats { return cache.Stats{Hits: 8, Misses: 9, Ahead: 10, Damaged: 11, Bytes: 12} },
 		Healthy: func(context.Context) error { return nil },
 		Log:     slog.New(slog.DiscardHandler),
 	}
@@ -89,6 +91,11 @@ func TestSeries(t *testing.T) {
 		`understudy_journal_damaged_stretches{server="s-1"} 5`,
 		`understudy_staging_free_bytes 1`,
 		`understudy_block_cache_hits_total 5`,
+		`understudy_object_cache_hits_total 8`,
+		`understudy_object_cache_misses_total 9`,
+		`understudy_object_cache_read_ahead_total 10`,
+		`understudy_object_cache_damaged_total 11`,
+		`understudy_object_cache_bytes 12`,
 		`understudy_ingest_sync_seconds_bucket{le="0.004"} 1`,
 		`aws_drs_lag_duration_maximum{source_server_id="s-1"} 1.5`,
 		`aws_mgn_lag_duration_maximum{source_server_id="s-3"} 1.5`,

@@ -17,7 +17,7 @@ import (
 
 // watch shows the assembled server to whoever scrapes.
 func (s *server) watch(cache *layer.Cache) {
-	s.metrics.Watch(metrics.World{
+	w := metrics.World{
 		Sources: s.sources, Room: s.sink.Room, Cache: cache.Stats, Log: s.cfg.Log,
 		Healthy: func(ctx context.Context) error { // the records can be read
 			return s.store.View(ctx, func(r state.Reader) error {
@@ -25,7 +25,11 @@ func (s *server) watch(cache *layer.Cache) {
 				return err
 			})
 		},
-	})
+	}
+	if s.objects != nil {
+		w.Objects = s.objects.Stats
+	}
+	s.metrics.Watch(w)
 }
 
 // sources are all source servers of all accounts, as they fare now.
