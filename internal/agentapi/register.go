@@ -85,8 +85,12 @@ func properties(p *agentpb.SourceProperties) state.SourceProperties {
 		out.CPUs = append(out.CPUs, state.CPU{Cores: c.GetCores(), Model: c.GetModel()})
 	}
 	for _, n := range p.GetNics() {
-		out.NICs = append(out.NICs, state.NIC{MAC: n.GetMac(), IPs: n.GetIps(), Primary: n.GetPrimary()})
+		out.NICs = append(out.NICs, state.NIC{MAC: n.GetMac(), IPs: n.GetIps(), Primary: n.GetPrimary(), Prefixes: n.GetPrefixes()})
 	}
+	for _, r := range p.GetRoutes() {
+		out.Routes = append(out.Routes, state.Route{Destination: r.GetDestination(), Gateway: r.GetGateway(), MAC: r.GetMac()})
+	}
+	out.Resolver = state.Resolver{Servers: p.GetResolver().GetServers(), Search: p.GetResolver().GetSearch()}
 	for _, d := range p.GetDisks() {
 		out.Disks = append(out.Disks, state.SourceDisk{DeviceName: d.GetDeviceName(), Bytes: d.GetBytes()})
 	}

@@ -30,6 +30,8 @@ type Facts struct {
 	RAMBytes      uint64
 	CPUs          []CPU // one for each socket
 	NICs          []NIC
+	Routes        []Route
+	Resolver      Resolver
 	VMWareUUID    string // as vCenter shows it; empty elsewhere
 	AWSInstanceID string // empty elsewhere
 }
@@ -42,7 +44,7 @@ type CPU struct {
 
 // Facts collects the facts; what cannot be read is left empty. It may ask the resolver for the machine's full name.
 func (m Machine) Facts(ctx context.Context) Facts {
-	f := Facts{OS: m.line("proc/version"), RAMBytes: m.memory(), CPUs: m.processors(), NICs: m.interfaces()}
+	f := Facts{OS: m.line("proc/version"), RAMBytes: m.memory(), CPUs: m.processors(), NICs: m.interfaces(), Routes: m.routes(), Resolver: m.resolver()}
 	f.Hostname, _ = os.Hostname() // empty is what the API shows then
 	f.FQDN = m.fullName(ctx, f.Hostname)
 	f.VMWareUUID, f.AWSInstanceID = m.vmwareUUID(), m.awsInstanceID()

@@ -7,9 +7,10 @@ import (
 
 // NIC is one network interface that is not a loopback.
 type NIC struct {
-	MAC     string
-	IPs     []string
-	Primary bool // has the default route
+	MAC      string
+	IPs      []string
+	Prefixes []string // the same addresses, as 10.1.0.7/24
+	Primary  bool     // has the default route
 }
 
 func (m Machine) interfaces() []NIC {
@@ -27,7 +28,7 @@ func (m Machine) interfaces() []NIC {
 		n := NIC{MAC: i.HardwareAddr.String(), Primary: i.Name == primary}
 		for _, a := range addrs {
 			if ip, ok := a.(*net.IPNet); ok && !ip.IP.IsLinkLocalUnicast() {
-				n.IPs = append(n.IPs, ip.IP.String())
+				n.IPs, n.Prefixes = append(n.IPs, ip.IP.String()), append(n.Prefixes, ip.String())
 			}
 		}
 		out = append(out, n)

@@ -101,7 +101,8 @@ type SourceNetwork struct {
 	LastRecovery NetworkRecovery
 }
 
-// NetworkFacts are the addresses of the source servers of a network.
+// NetworkFacts are the addresses of the source servers of a network, the ways that lead out of it, and whom its servers ask
+// for names.
 type NetworkFacts struct {
 	Hosts []NetworkHost
 }
@@ -111,6 +112,8 @@ type NetworkHost struct {
 	ServerID string
 	Hostname string
 	NICs     []NIC
+	Routes   []Route  `json:",omitempty"` // by routers in the network
+	Resolver Resolver `json:",omitzero"`
 }
 
 // NetworkRecovery is a source network's lastRecovery; a zero time is absent.

@@ -92,22 +92,22 @@ const (
 type Step struct {
 	Name      StepName
 	Status    StepStatus
-	StartedAt time.Time
-	EndedAt   time.Time
+	StartedAt time.Time `json:",omitzero"`
+	EndedAt   time.Time `json:",omitzero"`
 }
 
 // Attempt is one run through the initiation steps.
 type Attempt struct {
-	ID            uint64 // grows by one per attempt of a server; the agent confirms it
-	StartedAt     time.Time
-	NextAttemptAt time.Time
-	Steps         []Step
+	ID            uint64    // grows by one per attempt of a server; the agent confirms it
+	StartedAt     time.Time `json:",omitzero"`
+	NextAttemptAt time.Time `json:",omitzero"`
+	Steps         []Step    `json:",omitzero"`
 }
 
 // DiskProgress is measured progress of one disk.
 type DiskProgress struct {
 	DeviceName                               string
-	Total, Replicated, Rescanned, Backlogged uint64
+	Total, Replicated, Rescanned, Backlogged uint64 `json:",omitzero"`
 }
 
 // Replication is the data replication of one server: what is wanted, and what was last recorded.
@@ -117,27 +117,27 @@ type Replication struct {
 	Intent   Intent
 	State    ReplicationState
 	// Resume is the state to go back to when a stall or a pause ends.
-	Resume  ReplicationState
-	Error   *ReplicationError
-	ErrorAt time.Time // since when
-	Attempt Attempt
+	Resume  ReplicationState  `json:",omitzero"`
+	Error   *ReplicationError `json:",omitzero"`
+	ErrorAt time.Time         `json:",omitzero"` // since when
+	Attempt Attempt           `json:",omitzero"`
 	// Retry asks for a new attempt at the agent's next handshake.
-	Retry bool
+	Retry bool `json:",omitzero"`
 	// Staged means a staging area may exist on the replication server. Teardown means it must go.
-	Staged   bool
-	Teardown bool
+	Staged   bool `json:",omitzero"`
+	Teardown bool `json:",omitzero"`
 	// Deleting means the server's records go when the teardown is done.
-	Deleting bool
+	Deleting bool `json:",omitzero"`
 	// Complete means a first copy was finished in the present staging area.
-	Complete bool
+	Complete bool `json:",omitzero"`
 	// PointDue means CONTINUOUS has to be preceded by a recovery point.
-	PointDue bool
+	PointDue bool `json:",omitzero"`
 
-	FirstByteAt   time.Time
-	LastSeenAt    time.Time
-	LastPointAt   time.Time
-	RecoverableAt time.Time // time of the newest durable recoverable position; zero when there is none
-	Disks         []DiskProgress
+	FirstByteAt   time.Time      `json:",omitzero"`
+	LastSeenAt    time.Time      `json:",omitzero"`
+	LastPointAt   time.Time      `json:",omitzero"`
+	RecoverableAt time.Time      `json:",omitzero"` // time of the newest durable recoverable position; zero when there is none
+	Disks         []DiskProgress `json:",omitzero"`
 }
 
 // Point is a recovery point.

@@ -39,21 +39,21 @@ type AccessKey struct {
 type Server struct {
 	ID             string
 	Scope          Scope
-	Identity       string // what the machine is recognised by when its agent registers again
-	UserProvidedID string
-	CreatedAt      time.Time // added to service
-	Tags           map[string]string
-	Archived       bool
-	Deleting       bool // hidden; goes when its staging area has gone
+	Identity       string            // what the machine is recognised by when its agent registers again
+	UserProvidedID string            `json:",omitzero"`
+	CreatedAt      time.Time         // added to service
+	Tags           map[string]string `json:",omitzero"`
+	Archived       bool              `json:",omitzero"`
+	Deleting       bool              `json:",omitzero"` // hidden; goes when its staging area has gone
 	// ReplicationType is AGENT_BASED or SNAPSHOT_SHIPPING.
-	ReplicationType string
-	Agent           Agent
-	Machine         Machine
-	Properties      SourceProperties
-	Disks           []Disk
-	Config          ReplicationConfig
-	LifeCycle       LifeCycle
-	Migration       Migration // MGN
+	ReplicationType string            `json:",omitzero"`
+	Agent           Agent             `json:",omitzero"`
+	Machine         Machine           `json:",omitzero"`
+	Properties      SourceProperties  `json:",omitzero"`
+	Disks           []Disk            `json:",omitzero"`
+	Config          ReplicationConfig `json:",omitzero"`
+	LifeCycle       LifeCycle         `json:",omitzero"`
+	Migration       Migration         `json:",omitzero"` // MGN
 }
 
 // Replication types.
@@ -71,8 +71,8 @@ type Agent struct {
 
 // Machine is what tells the machine that an agent runs on from a copy of it.
 type Machine struct {
-	Disks []string // digests of what its hardware disks call themselves
-	Boot  string   // the start of its kernel that last reported
+	Disks []string `json:",omitzero"` // digests of what its hardware disks call themselves
+	Boot  string   `json:",omitzero"` // the start of its kernel that last reported
 }
 
 // Disk is a disk of a source server. Index is its number on the wire and in the journal: given once per
@@ -81,8 +81,8 @@ type Disk struct {
 	DeviceName string
 	Index      uint32
 	Bytes      uint64
-	Boot       bool
-	Gone       bool // no longer offered by the agent; keeps its index
+	Boot       bool `json:",omitzero"`
+	Gone       bool `json:",omitzero"` // no longer offered by the agent; keeps its index
 }
 
 // Replicated lists the disks that are still there, by index.
@@ -98,16 +98,18 @@ func (s *Server) Replicated() []Disk {
 
 // SourceProperties are the facts an agent reports of its machine.
 type SourceProperties struct {
-	UpdatedAt           time.Time
-	OS                  string // full text, as in /proc/version
-	RAMBytes            uint64
-	CPUs                []CPU
-	NICs                []NIC
-	Disks               []SourceDisk
-	Hints               Hints
-	RecommendedType     string
-	SupportsNitro       bool
-	PrimaryIPv4, Region string
+	UpdatedAt           time.Time    `json:",omitzero"`
+	OS                  string       `json:",omitzero"` // full text, as in /proc/version
+	RAMBytes            uint64       `json:",omitzero"`
+	CPUs                []CPU        `json:",omitzero"`
+	NICs                []NIC        `json:",omitzero"`
+	Routes              []Route      `json:",omitempty"` // by a router
+	Resolver            Resolver     `json:",omitzero"`
+	Disks               []SourceDisk `json:",omitzero"`
+	Hints               Hints        `json:",omitzero"`
+	RecommendedType     string       `json:",omitzero"`
+	SupportsNitro       bool         `json:",omitzero"`
+	PrimaryIPv4, Region string       `json:",omitzero"`
 }
 
 // CPU is one processor.
@@ -118,9 +120,23 @@ type CPU struct {
 
 // NIC is one network interface.
 type NIC struct {
-	MAC     string
-	IPs     []string
-	Primary bool
+	MAC      string   `json:",omitzero"`
+	IPs      []string `json:",omitzero"`
+	Primary  bool     `json:",omitzero"`
+	Prefixes []string `json:",omitempty"` // the same addresses, as 10.1.0.7/24; an older agent tells none
+}
+
+// Route is a way to other networks by a router in one of the machine's own.
+type Route struct {
+	Destination string // as 10.2.0.0/16
+	Gateway     string
+	MAC         string // of the interface
+}
+
+// Resolver is whom a machine asks for names.
+type Resolver struct {
+	Servers []string `json:",omitempty"`
+	Search  []string `json:",omitempty"`
 }
 
 // SourceDisk is a disk the machine has, replicated or not.
@@ -131,7 +147,7 @@ type SourceDisk struct {
 
 // Hints help people to recognise the machine.
 type Hints struct {
-	Hostname, FQDN, AWSInstanceID, VMWareUUID, VMPath string
+	Hostname, FQDN, AWSInstanceID, VMWareUUID, VMPath string `json:",omitzero"`
 }
 
 // LifeCycleState is MGN's lifeCycle.state; empty in DRS.
@@ -160,23 +176,23 @@ var LifeCycleStates = []LifeCycleState{LifeCycleStopped, NotReady, ReadyForTest,
 // are measured and belong to Replication.
 type LifeCycle struct {
 	State       LifeCycleState
-	LastTest    LaunchRecord // MGN
-	LastCutover LaunchRecord // MGN
-	LastLaunch  DRSLaunch    // DRS
+	LastTest    LaunchRecord `json:",omitzero"` // MGN
+	LastCutover LaunchRecord `json:",omitzero"` // MGN
+	LastLaunch  DRSLaunch    `json:",omitzero"` // DRS
 }
 
 // LaunchRecord is MGN's lastTest or lastCutover; zero times are absent.
 type LaunchRecord struct {
-	InitiatedAt time.Time
-	JobID       string
-	RevertedAt  time.Time
-	FinalizedAt time.Time
+	InitiatedAt time.Time `json:",omitzero"`
+	JobID       string    `json:",omitzero"`
+	RevertedAt  time.Time `json:",omitzero"`
+	FinalizedAt time.Time `json:",omitzero"`
 }
 
 // DRSLaunch is DRS's lastLaunch; a zero time is absent.
 type DRSLaunch struct {
-	InitiatedAt time.Time
-	JobID       string
-	Type        string // RECOVERY or DRILL
-	Status      string // PENDING, IN_PROGRESS, LAUNCHED, FAILED, TERMINATED
+	InitiatedAt time.Time `json:",omitzero"`
+	JobID       string    `json:",omitzero"`
+	Type        string    `json:",omitzero"` // RECOVERY or DRILL
+	Status      string    `json:",omitzero"` // PENDING, IN_PROGRESS, LAUNCHED, FAILED, TERMINATED
 }

@@ -351,6 +351,8 @@ type SourceProperties struct {
 	AwsInstanceId string                 `protobuf:"bytes,7,opt,name=aws_instance_id,json=awsInstanceId,proto3" json:"aws_instance_id,omitempty"`
 	VmwareUuid    string                 `protobuf:"bytes,8,opt,name=vmware_uuid,json=vmwareUuid,proto3" json:"vmware_uuid,omitempty"`
 	Hostname      string                 `protobuf:"bytes,9,opt,name=hostname,proto3" json:"hostname,omitempty"`
+	Routes        []*Route               `protobuf:"bytes,10,rep,name=routes,proto3" json:"routes,omitempty"` // by a router
+	Resolver      *Resolver              `protobuf:"bytes,11,opt,name=resolver,proto3" json:"resolver,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -448,6 +450,20 @@ func (x *SourceProperties) GetHostname() string {
 	return ""
 }
 
+func (x *SourceProperties) GetRoutes() []*Route {
+	if x != nil {
+		return x.Routes
+	}
+	return nil
+}
+
+func (x *SourceProperties) GetResolver() *Resolver {
+	if x != nil {
+		return x.Resolver
+	}
+	return nil
+}
+
 type Cpu struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Cores         int64                  `protobuf:"varint,1,opt,name=cores,proto3" json:"cores,omitempty"`
@@ -505,6 +521,7 @@ type Nic struct {
 	Mac           string                 `protobuf:"bytes,1,opt,name=mac,proto3" json:"mac,omitempty"`
 	Ips           []string               `protobuf:"bytes,2,rep,name=ips,proto3" json:"ips,omitempty"`
 	Primary       bool                   `protobuf:"varint,3,opt,name=primary,proto3" json:"primary,omitempty"`
+	Prefixes      []string               `protobuf:"bytes,4,rep,name=prefixes,proto3" json:"prefixes,omitempty"` // the same addresses, as 10.1.0.7/24
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -560,6 +577,125 @@ func (x *Nic) GetPrimary() bool {
 	return false
 }
 
+func (x *Nic) GetPrefixes() []string {
+	if x != nil {
+		return x.Prefixes
+	}
+	return nil
+}
+
+type Route struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Destination   string                 `protobuf:"bytes,1,opt,name=destination,proto3" json:"destination,omitempty"` // as 10.2.0.0/16
+	Gateway       string                 `protobuf:"bytes,2,opt,name=gateway,proto3" json:"gateway,omitempty"`
+	Mac           string                 `protobuf:"bytes,3,opt,name=mac,proto3" json:"mac,omitempty"` // of the interface
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Route) Reset() {
+	*x = Route{}
+	mi := &file_internal_agentapi_agent_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Route) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Route) ProtoMessage() {}
+
+func (x *Route) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_agentapi_agent_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Route.ProtoReflect.Descriptor instead.
+func (*Route) Descriptor() ([]byte, []int) {
+	return file_internal_agentapi_agent_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *Route) GetDestination() string {
+	if x != nil {
+		return x.Destination
+	}
+	return ""
+}
+
+func (x *Route) GetGateway() string {
+	if x != nil {
+		return x.Gateway
+	}
+	return ""
+}
+
+func (x *Route) GetMac() string {
+	if x != nil {
+		return x.Mac
+	}
+	return ""
+}
+
+type Resolver struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Servers       []string               `protobuf:"bytes,1,rep,name=servers,proto3" json:"servers,omitempty"`
+	Search        []string               `protobuf:"bytes,2,rep,name=search,proto3" json:"search,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Resolver) Reset() {
+	*x = Resolver{}
+	mi := &file_internal_agentapi_agent_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Resolver) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Resolver) ProtoMessage() {}
+
+func (x *Resolver) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_agentapi_agent_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Resolver.ProtoReflect.Descriptor instead.
+func (*Resolver) Descriptor() ([]byte, []int) {
+	return file_internal_agentapi_agent_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Resolver) GetServers() []string {
+	if x != nil {
+		return x.Servers
+	}
+	return nil
+}
+
+func (x *Resolver) GetSearch() []string {
+	if x != nil {
+		return x.Search
+	}
+	return nil
+}
+
 type Device struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	DeviceName    string                 `protobuf:"bytes,1,opt,name=device_name,json=deviceName,proto3" json:"device_name,omitempty"`
@@ -571,7 +707,7 @@ type Device struct {
 
 func (x *Device) Reset() {
 	*x = Device{}
-	mi := &file_internal_agentapi_agent_proto_msgTypes[5]
+	mi := &file_internal_agentapi_agent_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -583,7 +719,7 @@ func (x *Device) String() string {
 func (*Device) ProtoMessage() {}
 
 func (x *Device) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_agentapi_agent_proto_msgTypes[5]
+	mi := &file_internal_agentapi_agent_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -596,7 +732,7 @@ func (x *Device) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Device.ProtoReflect.Descriptor instead.
 func (*Device) Descriptor() ([]byte, []int) {
-	return file_internal_agentapi_agent_proto_rawDescGZIP(), []int{5}
+	return file_internal_agentapi_agent_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Device) GetDeviceName() string {
@@ -632,7 +768,7 @@ type RegisterResponse struct {
 
 func (x *RegisterResponse) Reset() {
 	*x = RegisterResponse{}
-	mi := &file_internal_agentapi_agent_proto_msgTypes[6]
+	mi := &file_internal_agentapi_agent_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -644,7 +780,7 @@ func (x *RegisterResponse) String() string {
 func (*RegisterResponse) ProtoMessage() {}
 
 func (x *RegisterResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_agentapi_agent_proto_msgTypes[6]
+	mi := &file_internal_agentapi_agent_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -657,7 +793,7 @@ func (x *RegisterResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegisterResponse.ProtoReflect.Descriptor instead.
 func (*RegisterResponse) Descriptor() ([]byte, []int) {
-	return file_internal_agentapi_agent_proto_rawDescGZIP(), []int{6}
+	return file_internal_agentapi_agent_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *RegisterResponse) GetSourceServerId() string {
@@ -703,7 +839,7 @@ type HandshakeRequest struct {
 
 func (x *HandshakeRequest) Reset() {
 	*x = HandshakeRequest{}
-	mi := &file_internal_agentapi_agent_proto_msgTypes[7]
+	mi := &file_internal_agentapi_agent_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -715,7 +851,7 @@ func (x *HandshakeRequest) String() string {
 func (*HandshakeRequest) ProtoMessage() {}
 
 func (x *HandshakeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_agentapi_agent_proto_msgTypes[7]
+	mi := &file_internal_agentapi_agent_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -728,7 +864,7 @@ func (x *HandshakeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HandshakeRequest.ProtoReflect.Descriptor instead.
 func (*HandshakeRequest) Descriptor() ([]byte, []int) {
-	return file_internal_agentapi_agent_proto_rawDescGZIP(), []int{7}
+	return file_internal_agentapi_agent_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *HandshakeRequest) GetSourceServerId() string {
@@ -796,7 +932,7 @@ type ConsistentPoint struct {
 
 func (x *ConsistentPoint) Reset() {
 	*x = ConsistentPoint{}
-	mi := &file_internal_agentapi_agent_proto_msgTypes[8]
+	mi := &file_internal_agentapi_agent_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -808,7 +944,7 @@ func (x *ConsistentPoint) String() string {
 func (*ConsistentPoint) ProtoMessage() {}
 
 func (x *ConsistentPoint) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_agentapi_agent_proto_msgTypes[8]
+	mi := &file_internal_agentapi_agent_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -821,7 +957,7 @@ func (x *ConsistentPoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConsistentPoint.ProtoReflect.Descriptor instead.
 func (*ConsistentPoint) Descriptor() ([]byte, []int) {
-	return file_internal_agentapi_agent_proto_rawDescGZIP(), []int{8}
+	return file_internal_agentapi_agent_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ConsistentPoint) GetId() string {
@@ -882,7 +1018,7 @@ type Progress struct {
 
 func (x *Progress) Reset() {
 	*x = Progress{}
-	mi := &file_internal_agentapi_agent_proto_msgTypes[9]
+	mi := &file_internal_agentapi_agent_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -894,7 +1030,7 @@ func (x *Progress) String() string {
 func (*Progress) ProtoMessage() {}
 
 func (x *Progress) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_agentapi_agent_proto_msgTypes[9]
+	mi := &file_internal_agentapi_agent_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -907,7 +1043,7 @@ func (x *Progress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Progress.ProtoReflect.Descriptor instead.
 func (*Progress) Descriptor() ([]byte, []int) {
-	return file_internal_agentapi_agent_proto_rawDescGZIP(), []int{9}
+	return file_internal_agentapi_agent_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Progress) GetPhase() Phase {
@@ -979,7 +1115,7 @@ type DiskProgress struct {
 
 func (x *DiskProgress) Reset() {
 	*x = DiskProgress{}
-	mi := &file_internal_agentapi_agent_proto_msgTypes[10]
+	mi := &file_internal_agentapi_agent_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -991,7 +1127,7 @@ func (x *DiskProgress) String() string {
 func (*DiskProgress) ProtoMessage() {}
 
 func (x *DiskProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_agentapi_agent_proto_msgTypes[10]
+	mi := &file_internal_agentapi_agent_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1004,7 +1140,7 @@ func (x *DiskProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiskProgress.ProtoReflect.Descriptor instead.
 func (*DiskProgress) Descriptor() ([]byte, []int) {
-	return file_internal_agentapi_agent_proto_rawDescGZIP(), []int{10}
+	return file_internal_agentapi_agent_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *DiskProgress) GetDeviceName() string {
@@ -1058,7 +1194,7 @@ type HandshakeResponse struct {
 
 func (x *HandshakeResponse) Reset() {
 	*x = HandshakeResponse{}
-	mi := &file_internal_agentapi_agent_proto_msgTypes[11]
+	mi := &file_internal_agentapi_agent_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1070,7 +1206,7 @@ func (x *HandshakeResponse) String() string {
 func (*HandshakeResponse) ProtoMessage() {}
 
 func (x *HandshakeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_agentapi_agent_proto_msgTypes[11]
+	mi := &file_internal_agentapi_agent_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1083,7 +1219,7 @@ func (x *HandshakeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HandshakeResponse.ProtoReflect.Descriptor instead.
 func (*HandshakeResponse) Descriptor() ([]byte, []int) {
-	return file_internal_agentapi_agent_proto_rawDescGZIP(), []int{11}
+	return file_internal_agentapi_agent_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *HandshakeResponse) GetDesired() Desired {
@@ -1152,7 +1288,7 @@ type AssignedDisk struct {
 
 func (x *AssignedDisk) Reset() {
 	*x = AssignedDisk{}
-	mi := &file_internal_agentapi_agent_proto_msgTypes[12]
+	mi := &file_internal_agentapi_agent_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1164,7 +1300,7 @@ func (x *AssignedDisk) String() string {
 func (*AssignedDisk) ProtoMessage() {}
 
 func (x *AssignedDisk) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_agentapi_agent_proto_msgTypes[12]
+	mi := &file_internal_agentapi_agent_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1177,7 +1313,7 @@ func (x *AssignedDisk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AssignedDisk.ProtoReflect.Descriptor instead.
 func (*AssignedDisk) Descriptor() ([]byte, []int) {
-	return file_internal_agentapi_agent_proto_rawDescGZIP(), []int{12}
+	return file_internal_agentapi_agent_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *AssignedDisk) GetDeviceName() string {
@@ -1223,7 +1359,7 @@ const file_internal_agentapi_agent_proto_rawDesc = "" +
 	"\x10machine_identity\x18\x01 \x01(\tR\x0fmachineIdentity\x12'\n" +
 	"\x0fdisk_identities\x18\x02 \x03(\tR\x0ediskIdentities\x12\x17\n" +
 	"\aboot_id\x18\x03 \x01(\tR\x06bootId\x12\x1b\n" +
-	"\tuptime_ns\x18\x04 \x01(\x03R\buptimeNs\"\xc7\x02\n" +
+	"\tuptime_ns\x18\x04 \x01(\x03R\buptimeNs\"\xb6\x03\n" +
 	"\x10SourceProperties\x12\x0e\n" +
 	"\x02os\x18\x01 \x01(\tR\x02os\x12\x1b\n" +
 	"\tram_bytes\x18\x02 \x01(\x04R\bramBytes\x12,\n" +
@@ -1234,14 +1370,25 @@ const file_internal_agentapi_agent_proto_rawDesc = "" +
 	"\x0faws_instance_id\x18\a \x01(\tR\rawsInstanceId\x12\x1f\n" +
 	"\vvmware_uuid\x18\b \x01(\tR\n" +
 	"vmwareUuid\x12\x1a\n" +
-	"\bhostname\x18\t \x01(\tR\bhostname\"1\n" +
+	"\bhostname\x18\t \x01(\tR\bhostname\x122\n" +
+	"\x06routes\x18\n" +
+	" \x03(\v2\x1a.understudy.agent.v1.RouteR\x06routes\x129\n" +
+	"\bresolver\x18\v \x01(\v2\x1d.understudy.agent.v1.ResolverR\bresolver\"1\n" +
 	"\x03Cpu\x12\x14\n" +
 	"\x05cores\x18\x01 \x01(\x03R\x05cores\x12\x14\n" +
-	"\x05model\x18\x02 \x01(\tR\x05model\"C\n" +
+	"\x05model\x18\x02 \x01(\tR\x05model\"_\n" +
 	"\x03Nic\x12\x10\n" +
 	"\x03mac\x18\x01 \x01(\tR\x03mac\x12\x10\n" +
 	"\x03ips\x18\x02 \x03(\tR\x03ips\x12\x18\n" +
-	"\aprimary\x18\x03 \x01(\bR\aprimary\"S\n" +
+	"\aprimary\x18\x03 \x01(\bR\aprimary\x12\x1a\n" +
+	"\bprefixes\x18\x04 \x03(\tR\bprefixes\"U\n" +
+	"\x05Route\x12 \n" +
+	"\vdestination\x18\x01 \x01(\tR\vdestination\x12\x18\n" +
+	"\agateway\x18\x02 \x01(\tR\agateway\x12\x10\n" +
+	"\x03mac\x18\x03 \x01(\tR\x03mac\"<\n" +
+	"\bResolver\x12\x18\n" +
+	"\aservers\x18\x01 \x03(\tR\aservers\x12\x16\n" +
+	"\x06search\x18\x02 \x03(\tR\x06search\"S\n" +
 	"\x06Device\x12\x1f\n" +
 	"\vdevice_name\x18\x01 \x01(\tR\n" +
 	"deviceName\x12\x14\n" +
@@ -1332,7 +1479,7 @@ func file_internal_agentapi_agent_proto_rawDescGZIP() []byte {
 }
 
 var file_internal_agentapi_agent_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_internal_agentapi_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_internal_agentapi_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_internal_agentapi_agent_proto_goTypes = []any{
 	(Phase)(0),                // 0: understudy.agent.v1.Phase
 	(Desired)(0),              // 1: understudy.agent.v1.Desired
@@ -1341,41 +1488,45 @@ var file_internal_agentapi_agent_proto_goTypes = []any{
 	(*SourceProperties)(nil),  // 4: understudy.agent.v1.SourceProperties
 	(*Cpu)(nil),               // 5: understudy.agent.v1.Cpu
 	(*Nic)(nil),               // 6: understudy.agent.v1.Nic
-	(*Device)(nil),            // 7: understudy.agent.v1.Device
-	(*RegisterResponse)(nil),  // 8: understudy.agent.v1.RegisterResponse
-	(*HandshakeRequest)(nil),  // 9: understudy.agent.v1.HandshakeRequest
-	(*ConsistentPoint)(nil),   // 10: understudy.agent.v1.ConsistentPoint
-	(*Progress)(nil),          // 11: understudy.agent.v1.Progress
-	(*DiskProgress)(nil),      // 12: understudy.agent.v1.DiskProgress
-	(*HandshakeResponse)(nil), // 13: understudy.agent.v1.HandshakeResponse
-	(*AssignedDisk)(nil),      // 14: understudy.agent.v1.AssignedDisk
-	nil,                       // 15: understudy.agent.v1.RegisterRequest.TagsEntry
+	(*Route)(nil),             // 7: understudy.agent.v1.Route
+	(*Resolver)(nil),          // 8: understudy.agent.v1.Resolver
+	(*Device)(nil),            // 9: understudy.agent.v1.Device
+	(*RegisterResponse)(nil),  // 10: understudy.agent.v1.RegisterResponse
+	(*HandshakeRequest)(nil),  // 11: understudy.agent.v1.HandshakeRequest
+	(*ConsistentPoint)(nil),   // 12: understudy.agent.v1.ConsistentPoint
+	(*Progress)(nil),          // 13: understudy.agent.v1.Progress
+	(*DiskProgress)(nil),      // 14: understudy.agent.v1.DiskProgress
+	(*HandshakeResponse)(nil), // 15: understudy.agent.v1.HandshakeResponse
+	(*AssignedDisk)(nil),      // 16: understudy.agent.v1.AssignedDisk
+	nil,                       // 17: understudy.agent.v1.RegisterRequest.TagsEntry
 }
 var file_internal_agentapi_agent_proto_depIdxs = []int32{
 	4,  // 0: understudy.agent.v1.RegisterRequest.properties:type_name -> understudy.agent.v1.SourceProperties
-	7,  // 1: understudy.agent.v1.RegisterRequest.devices:type_name -> understudy.agent.v1.Device
-	15, // 2: understudy.agent.v1.RegisterRequest.tags:type_name -> understudy.agent.v1.RegisterRequest.TagsEntry
+	9,  // 1: understudy.agent.v1.RegisterRequest.devices:type_name -> understudy.agent.v1.Device
+	17, // 2: understudy.agent.v1.RegisterRequest.tags:type_name -> understudy.agent.v1.RegisterRequest.TagsEntry
 	3,  // 3: understudy.agent.v1.RegisterRequest.presence:type_name -> understudy.agent.v1.Presence
 	5,  // 4: understudy.agent.v1.SourceProperties.cpus:type_name -> understudy.agent.v1.Cpu
 	6,  // 5: understudy.agent.v1.SourceProperties.nics:type_name -> understudy.agent.v1.Nic
-	7,  // 6: understudy.agent.v1.SourceProperties.disks:type_name -> understudy.agent.v1.Device
-	11, // 7: understudy.agent.v1.HandshakeRequest.progress:type_name -> understudy.agent.v1.Progress
-	3,  // 8: understudy.agent.v1.HandshakeRequest.presence:type_name -> understudy.agent.v1.Presence
-	4,  // 9: understudy.agent.v1.HandshakeRequest.properties:type_name -> understudy.agent.v1.SourceProperties
-	10, // 10: understudy.agent.v1.HandshakeRequest.points:type_name -> understudy.agent.v1.ConsistentPoint
-	0,  // 11: understudy.agent.v1.Progress.phase:type_name -> understudy.agent.v1.Phase
-	12, // 12: understudy.agent.v1.Progress.disks:type_name -> understudy.agent.v1.DiskProgress
-	1,  // 13: understudy.agent.v1.HandshakeResponse.desired:type_name -> understudy.agent.v1.Desired
-	14, // 14: understudy.agent.v1.HandshakeResponse.disks:type_name -> understudy.agent.v1.AssignedDisk
-	2,  // 15: understudy.agent.v1.AgentService.Register:input_type -> understudy.agent.v1.RegisterRequest
-	9,  // 16: understudy.agent.v1.AgentService.Handshake:input_type -> understudy.agent.v1.HandshakeRequest
-	8,  // 17: understudy.agent.v1.AgentService.Register:output_type -> understudy.agent.v1.RegisterResponse
-	13, // 18: understudy.agent.v1.AgentService.Handshake:output_type -> understudy.agent.v1.HandshakeResponse
-	17, // [17:19] is the sub-list for method output_type
-	15, // [15:17] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	9,  // 6: understudy.agent.v1.SourceProperties.disks:type_name -> understudy.agent.v1.Device
+	7,  // 7: understudy.agent.v1.SourceProperties.routes:type_name -> understudy.agent.v1.Route
+	8,  // 8: understudy.agent.v1.SourceProperties.resolver:type_name -> understudy.agent.v1.Resolver
+	13, // 9: understudy.agent.v1.HandshakeRequest.progress:type_name -> understudy.agent.v1.Progress
+	3,  // 10: understudy.agent.v1.HandshakeRequest.presence:type_name -> understudy.agent.v1.Presence
+	4,  // 11: understudy.agent.v1.HandshakeRequest.properties:type_name -> understudy.agent.v1.SourceProperties
+	12, // 12: understudy.agent.v1.HandshakeRequest.points:type_name -> understudy.agent.v1.ConsistentPoint
+	0,  // 13: understudy.agent.v1.Progress.phase:type_name -> understudy.agent.v1.Phase
+	14, // 14: understudy.agent.v1.Progress.disks:type_name -> understudy.agent.v1.DiskProgress
+	1,  // 15: understudy.agent.v1.HandshakeResponse.desired:type_name -> understudy.agent.v1.Desired
+	16, // 16: understudy.agent.v1.HandshakeResponse.disks:type_name -> understudy.agent.v1.AssignedDisk
+	2,  // 17: understudy.agent.v1.AgentService.Register:input_type -> understudy.agent.v1.RegisterRequest
+	11, // 18: understudy.agent.v1.AgentService.Handshake:input_type -> understudy.agent.v1.HandshakeRequest
+	10, // 19: understudy.agent.v1.AgentService.Register:output_type -> understudy.agent.v1.RegisterResponse
+	15, // 20: understudy.agent.v1.AgentService.Handshake:output_type -> understudy.agent.v1.HandshakeResponse
+	19, // [19:21] is the sub-list for method output_type
+	17, // [17:19] is the sub-list for method input_type
+	17, // [17:17] is the sub-list for extension type_name
+	17, // [17:17] is the sub-list for extension extendee
+	0,  // [0:17] is the sub-list for field type_name
 }
 
 func init() { file_internal_agentapi_agent_proto_init() }
@@ -1389,7 +1540,7 @@ func file_internal_agentapi_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_internal_agentapi_agent_proto_rawDesc), len(file_internal_agentapi_agent_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   14,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

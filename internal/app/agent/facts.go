@@ -61,8 +61,12 @@ func sourceProperties(ctx context.Context, disks diskSet, mode *choice) *agentpb
 		p.Cpus = append(p.Cpus, &agentpb.Cpu{Cores: c.Cores, Model: c.Model})
 	}
 	for _, n := range f.NICs {
-		p.Nics = append(p.Nics, &agentpb.Nic{Mac: n.MAC, Ips: n.IPs, Primary: n.Primary})
+		p.Nics = append(p.Nics, &agentpb.Nic{Mac: n.MAC, Ips: n.IPs, Primary: n.Primary, Prefixes: n.Prefixes})
 	}
+	for _, r := range f.Routes {
+		p.Routes = append(p.Routes, &agentpb.Route{Destination: r.Destination, Gateway: r.Gateway, Mac: r.MAC})
+	}
+	p.Resolver = &agentpb.Resolver{Servers: f.Resolver.Servers, Search: f.Resolver.Search}
 	return p
 }
 

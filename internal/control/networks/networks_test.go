@@ -251,13 +251,76 @@ func TestExport(t *testing.T) {
 	require.Equal(t, "10.1.0.0/22", made.Resources["Vpc"].Properties.CidrBlock)
 	require.Equal(t, "10.1.0.0/24", made.Resources["Subnet0"].Properties.CidrBlock)
 	require.Equal(t, "10.1.2.0/24", made.Resources["Subnet1"].Properties.CidrBlock)
-	require.Len(t, made.Resources, 3)
+	require.Len(t, made.Resources, 3+1+2+2, "a route table with its associations, and a security group with its rule")
 	require.Equal(t, "AWS::EC2::Subnet", made.Resources["Subnet1"].Type)
 	require.Len(t, made.Metadata.SourceNetwork.SourceServers, 2)
 
 	without := networks.New(w.store, w.jobs, nil)
 	_, err = without.Export(ctx, scope, id)
 	require.True(t, fault.Is(err, fault.Unsupported), "%v", err)
+}
+
+// What is known of prefixes, routers and name servers is in the template; what the user has to say is a parameter.
+func TestTemplateOfRoutesAndNames(t *testing.T) {
+	host := func(mac, ip string, routes []state.Route, servers ...string) state.NetworkHost {
+		return state.NetworkHost{ServerID: "s-" + ip, NICs: []state.NIC{{MAC: mac, IPs: []string{ip}, Prefixes: []string{ip + "/22"}}},
+			Routes: routes, Resolver: state.Resolver{Servers: servers, Search: []string{"corp.example"}}}
+	}
+	away := state.Route{Destination: "10.9.0.0/16", Gateway: "10.1.0.2", MAC: "a"}
+	out := state.Route{Destination: "0.0.0.0/0", Gateway: "10.1.0.1", MAC: "a"}
+	v := state.SourceNetwork{ID: "sn-1", Facts: state.NetworkFacts{Hosts: []state.NetworkHost{
+		host("a", "10.1.0.7", []state.Route{out, away}, "10.1.0.54", "10.1.0.53", "::1"),
+		host("b", "10.1.1.7", []state.Route{out}, "10.1.0.53", "127.0.0.53"),
+		{ServerID: "old", NICs: []state.NIC{{IPs: []string{"10.1.2.9"}}}},
+	}}}
+	body, err := networks.Template(v)
+	require.NoError(t, err)
+	var made struct {
+		Parameters map[string]struct {
+			Default       string
+			Description   string
+			AllowedValues []string
+		}
+		Conditions map[string]any
+		Resources  map[string]struct {
+			Type, Condition string
+			Properties      map[string]any
+		}
+	}
+	require.NoError(t, json.Unmarshal(body, &made))
+	require.Equal(t, "10.1.0.0/22", made.Resources["Subnet0"].Properties["CidrBlock"])
+	require.NotContains(t, made.Resources, "Subnet1", "the old agent's address is in the network that others told of")
+	require.Equal(t, []any{"10.1.0.53", "10.1.0.54"}, made.Resources["Names"].Properties["DomainNameServers"], "by how many ask them, and none of the machine itself")
+	require.Equal(t, "corp.example", made.Resources["Names"].Properties["DomainName"])
+	require.Equal(t, "10.9.0.0/16", made.Resources["Route0"].Properties["DestinationCidrBlock"])
+	require.Contains(t, made.Parameters["Route0Interface"].Description, "10.1.0.2")
+	require.Equal(t, "AWS::EC2::InternetGateway", made.Resources["InternetGateway"].Type)
+	require.Contains(t, made.Parameters["Internet"].Description, "10.1.0.1")
+	for name, r := range made.Resources {
+		if r.Condition != "" {
+			require.Contains(t, made.Conditions, r.Condition, name)
+		}
+	}
+	for _, p := range []string{"Internet", "NameServers"} {
+		require.Contains(t, made.Parameters[p].AllowedValues, made.Parameters[p].Default)
+	}
+	require.Empty(t, made.Parameters["Route0Interface"].Default, "no route without its target")
+}
+
+// A route is the network's where the interface is that it goes out by.
+func TestRoutesOfANetwork(t *testing.T) {
+	w, ctx := open(t), t.Context()
+	v := w.server(t, 1, "10.1.0.7")
+	v.Properties.NICs = append(v.Properties.NICs, state.NIC{MAC: "other", IPs: []string{"10.5.0.7"}, Prefixes: []string{"10.5.0.7/24"}})
+	v.Properties.Routes = []state.Route{{Destination: "10.9.0.0/16", Gateway: "10.1.0.2", MAC: "m"}, {Destination: "10.8.0.0/16", Gateway: "10.5.0.2", MAC: "other"}}
+	v.Properties.Resolver = state.Resolver{Servers: []string{"10.1.0.53"}}
+	require.NoError(t, w.store.Update(ctx, func(tx state.Tx) error { return tx.PutServer(ctx, v) }))
+	id := w.protected(t, 1, map[string]string{networks.PrefixTag: "10.5.0.0/16"})
+	found := w.shown(t, id).Facts.Hosts
+	require.Len(t, found, 1)
+	require.Equal(t, []state.NIC{{MAC: "other", IPs: []string{"10.5.0.7"}, Prefixes: []string{"10.5.0.7/24"}}}, found[0].NICs)
+	require.Equal(t, v.Properties.Routes[1:], found[0].Routes)
+	require.Equal(t, v.Properties.Resolver, found[0].Resolver)
 }
 
 func TestTemplatesThatCannotBe(t *testing.T) {

@@ -3,6 +3,7 @@ package networks
 import (
 	"context"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -85,7 +86,8 @@ func find(ctx context.Context, r state.Reader, s state.Scope, prefixes []netip.P
 		}
 		for _, v := range items {
 			if nics := inside(v.Properties.NICs, prefixes); len(nics) > 0 {
-				facts.Hosts = append(facts.Hosts, state.NetworkHost{ServerID: v.ID, Hostname: v.Properties.Hints.Hostname, NICs: nics})
+				facts.Hosts = append(facts.Hosts, state.NetworkHost{ServerID: v.ID, Hostname: v.Properties.Hints.Hostname, NICs: nics,
+					Routes: leading(v.Properties.Routes, nics), Resolver: v.Properties.Resolver})
 			}
 		}
 		if next == "" {
@@ -98,17 +100,30 @@ func find(ctx context.Context, r state.Reader, s state.Scope, prefixes []netip.P
 func inside(nics []state.NIC, prefixes []netip.Prefix) (out []state.NIC) {
 	for _, nic := range nics {
 		found := state.NIC{MAC: nic.MAC, Primary: nic.Primary}
-		for _, text := range nic.IPs {
+		for i, text := range nic.IPs {
 			a, err := netip.ParseAddr(text)
 			if err != nil || a.IsLinkLocalUnicast() || a.IsLoopback() {
 				continue
 			}
 			if len(prefixes) == 0 || contains(prefixes, a) {
 				found.IPs = append(found.IPs, text)
+				if len(nic.Prefixes) == len(nic.IPs) {
+					found.Prefixes = append(found.Prefixes, nic.Prefixes[i])
+				}
 			}
 		}
 		if len(found.IPs) > 0 {
 			out = append(out, found)
+		}
+	}
+	return out
+}
+
+// leading are the routes that go out by one of the interfaces.
+func leading(routes []state.Route, nics []state.NIC) (out []state.Route) {
+	for _, r := range routes {
+		if slices.ContainsFunc(nics, func(n state.NIC) bool { return n.MAC == r.MAC }) {
+			out = append(out, r)
 		}
 	}
 	return out

@@ -3,7 +3,6 @@ package networks
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -75,41 +74,32 @@ func exportBucket(ctx context.Context, r state.Reader, s state.Scope) (string, e
 
 type resourceEntry struct {
 	Type       string
+	Condition  string `json:",omitempty"`
+	DependsOn  string `json:",omitempty"`
 	Properties map[string]any
 }
 
 // Template is a CloudFormation template with a VPC and subnets that have room for every address that was found
-// in the network. What was found is in its metadata.
+// in the network, one security group in which everybody reaches everybody as in the source, the servers that were asked for
+// names, and the routes. What was found is in its metadata.
 func Template(v state.SourceNetwork) ([]byte, error) {
 	subnets, vpc, err := plan(v)
 	if err != nil {
 		return nil, err
 	}
-	name := []map[string]string{{"Key": "Name", "Value": v.ID}}
-	resources := map[string]resourceEntry{"Vpc": {"AWS::EC2::VPC", map[string]any{
-		"CidrBlock": vpc.String(), "EnableDnsSupport": true, "EnableDnsHostnames": true, "Tags": name}}}
-	outputs := map[string]any{"VpcId": map[string]any{"Value": map[string]string{"Ref": "Vpc"}}}
-	for i, p := range subnets {
-		key := fmt.Sprintf("Subnet%d", i)
-		resources[key] = resourceEntry{"AWS::EC2::Subnet", map[string]any{
-			"VpcId": map[string]string{"Ref": "Vpc"}, "CidrBlock": p.String(), "Tags": name}}
-		outputs[key+"Id"] = map[string]any{"Value": map[string]string{"Ref": key}}
-	}
-	body, err := json.MarshalIndent(map[string]any{
-		"AWSTemplateFormatVersion": "2010-09-09",
-		"Description":              "Source network " + v.ID + ", as its source servers' addresses were at " + v.ObservedAt.Format(time.RFC3339),
-		"Metadata": map[string]any{"SourceNetwork": map[string]any{
-			"SourceVpcID": v.VPCID, "SourceAccountID": v.OriginAccount, "SourceRegion": v.OriginRegion, "SourceServers": v.Facts.Hosts}},
-		"Resources": resources, "Outputs": outputs,
-	}, "", "  ")
+	b := newBuilder(v.ID)
+	b.network(vpc, subnets)
+	b.names(v.Facts)
+	b.routes(v.Facts)
+	body, err := json.MarshalIndent(b.document(v), "", "  ")
 	if err != nil {
 		return nil, fault.New(fault.Bug, "source networks: template", "%w", err)
 	}
 	return append(body, '\n'), nil
 }
 
-// plan chooses the subnets: the prefixes of the tag, or one of 256 addresses around each address found; and
-// the smallest prefix that holds them all.
+// plan chooses the subnets: the prefixes of the tag, or those that the servers have their addresses in; and the smallest
+// prefix that holds them all.
 func plan(v state.SourceNetwork) (subnets []netip.Prefix, vpc netip.Prefix, err error) {
 	const op = "source networks: template"
 	given, _ := prefixesOf(&v)
@@ -142,17 +132,34 @@ func plan(v state.SourceNetwork) (subnets []netip.Prefix, vpc netip.Prefix, err 
 	return subnets, vpc, nil
 }
 
+// around are the networks of the addresses found. Where one's length is not known, or no subnet has it, it is one of 256
+// addresses. None is within another.
 func around(f state.NetworkFacts) (out []netip.Prefix) {
 	for _, h := range f.Hosts {
 		for _, nic := range h.NICs {
-			for _, text := range nic.IPs {
-				if a, err := netip.ParseAddr(text); err == nil && a.Is4() {
-					out = append(out, netip.PrefixFrom(a, subnetBits).Masked())
+			for i, text := range nic.IPs {
+				a, err := netip.ParseAddr(text)
+				if err != nil || !a.Is4() {
+					continue
 				}
+				bits := subnetBits
+				if i < len(nic.Prefixes) {
+					if p, err := netip.ParsePrefix(nic.Prefixes[i]); err == nil && p.Bits() >= widestVPC && p.Bits() <= narrowest {
+						bits = p.Bits()
+					}
+				}
+				out = append(out, netip.PrefixFrom(a, bits).Masked())
 			}
 		}
 	}
-	return out
+	slices.SortFunc(out, netip.Prefix.Compare) // a wider one comes before those within it
+	kept := out[:0]
+	for _, p := range out {
+		if len(kept) == 0 || !kept[len(kept)-1].Overlaps(p) {
+			kept = append(kept, p)
+		}
+	}
+	return kept
 }
 
 // cover is the smallest prefix that holds all of the given ones.

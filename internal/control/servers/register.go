@@ -21,6 +21,8 @@ const (
 	maxSourceDisks  = 1000
 	maxCPUs         = 256
 	maxNICs         = 32
+	maxRoutes       = 64
+	maxResolvers    = 8
 	maxNameBytes    = 255
 	minDiskBytes    = 1 << 20
 	defaultDiskType = "AUTO"
@@ -229,7 +231,8 @@ func (r Registration) check(s state.Scope) error {
 }
 
 func tooMany(p state.SourceProperties) bool {
-	return len(p.Disks) > maxSourceDisks || len(p.CPUs) > maxCPUs || len(p.NICs) > maxNICs
+	return len(p.Disks) > maxSourceDisks || len(p.CPUs) > maxCPUs || len(p.NICs) > maxNICs ||
+		len(p.Routes) > maxRoutes || len(p.Resolver.Servers) > maxResolvers || len(p.Resolver.Search) > maxResolvers
 }
 
 func plain(s string) bool {
