@@ -251,8 +251,7 @@ func (v *View) readFragment(ctx context.Context, disk uint16, f *fragment, p []b
 	var err error
 	switch {
 	case f.kind == layer.Lost:
-		err = fault.New(fault.Corruption, "journal: read", "was damaged on the replication server and is lost").
-			WithHint("choose another point; newer ones are whole once the source server has sent this range again")
+		err = lost(f.found.Cause())
 	case f.layer != nil:
 		err = f.layer.Read(ctx, f.found.Clip(f.start, f.sectors), p)
 	default:
@@ -266,6 +265,15 @@ func (v *View) readFragment(ctx context.Context, disk uint16, f *fragment, p []b
 	}
 	return fault.New(fault.KindOf(err), "journal: "+f.place(), "%sdisk %d, bytes %d to %d, as written at position %d: %w",
 		f.offset(), disk, f.start*wire.SectorSize, f.end()*wire.SectorSize, f.version.Position, err)
+}
+
+// lost is the error of content that was damaged before, or whose index is now.
+func lost(cause error) error {
+	hint := "choose another point; newer ones are whole once the source server has sent this range again"
+	if cause == nil {
+		return fault.New(fault.Corruption, "journal: read", "was damaged on the replication server and is lost").WithHint(hint)
+	}
+	return fault.New(fault.Corruption, "journal: read", "was damaged on the replication server and is lost: %w", cause).WithHint(hint)
 }
 
 func (v *View) readPiece(disk uint16, f *fragment, p []byte) error {
