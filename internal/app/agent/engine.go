@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"context"
 	"slices"
 	"sync/atomic"
 
@@ -80,13 +79,4 @@ func (r *replicator) pace(c *source.Config, e capture.Engine) *cut.Cutter {
 	cutter := cut.New(cut.Config{Every: r.cfg.PointInterval, HoldAtMost: r.cfg.HoldAtMost, Dirty: e.DirtyBytes, Hold: r.hold, Log: r.log})
 	c.Pacer, c.Tracked = cutter, e.Mode() == capture.ModeBitmap
 	return cutter
-}
-
-// still makes a point of a capture without payloads while the caller keeps the file systems still. With payloads there
-// is nothing to do: every position is a point.
-func (r *replicator) still(ctx context.Context) error {
-	if r.cutter == nil {
-		return nil
-	}
-	return r.cutter.Take(ctx)
 }

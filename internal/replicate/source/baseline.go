@@ -305,6 +305,5 @@ func (x *session) tellDone() error {
 	x.control(wire.TypeMark, e.number, x.position, x.position, x.running)
 	x.spoke = time.Now()
 	b.finishing, b.told = nil, true
-	x.completed()
 	return nil
 }

@@ -81,7 +81,7 @@ type Disk struct {
 // Pacer says when epochs are opened that no doubt asks for. Run's goroutine calls it, and it must not wait.
 type Pacer interface {
 	MayOpen() bool // asked while an epoch that drops have ended owes nothing
-	Completed()    // the epoch is complete, and nothing was written until now
+	Completed()    // the epoch is complete and durably so; its last position was true a moment ago
 }
 
 // Config says what to replicate, from where and to whom. Fields below Log have defaults.

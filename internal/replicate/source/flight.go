@@ -59,6 +59,7 @@ func (x *session) settleFrame(f *sent, wall int64) {
 		x.remember(fieldOpenAcked)
 	case f.typ == wire.TypeBaselineDone && f.epoch == e.number:
 		x.remember(fieldDone)
+		x.completed()
 		x.s.log.Info("baseline complete", "epoch", e.number, "reason", e.why())
 	}
 	if f.chunk != nil {
