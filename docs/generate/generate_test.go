@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/understudy-dr/understudy/internal/state"
 )
 
 const root = "../.."
@@ -64,4 +66,33 @@ func TestPicturesAreWellFormed(t *testing.T) {
 			}
 		}
 	}
+}
+
+// Every value that the models have is on the page, and every test that is named there exists.
+func TestFailuresAreWhole(t *testing.T) {
+	var tests strings.Builder
+	for _, dir := range []string{"e2e", "internal/control/replication"} {
+		names, err := filepath.Glob(filepath.Join(root, dir, "*_test.go"))
+		require.NoError(t, err)
+		for _, name := range names {
+			b, err := os.ReadFile(name)
+			require.NoError(t, err)
+			tests.Write(b)
+		}
+	}
+	var codes []string
+	for _, f := range failures {
+		codes = append(codes, f.code)
+		for _, name := range regexp.MustCompile(`Test\w+`).FindAllString(f.caused, -1) {
+			require.Contains(t, tests.String(), "func "+name+"(t *testing.T)", f.code)
+		}
+	}
+	want := []string{"UNSUPPORTED_VM_CONFIGURATION", "LAST_SNAPSHOT_JOB_FAILED"}
+	for _, c := range []state.ErrorCode{state.AgentNotSeen, state.SnapshotsFailure, state.NotConverging, state.UnstableNetwork} {
+		want = append(want, string(c))
+	}
+	for _, s := range state.StepNames[1:] { // to wait for one's turn cannot fail
+		want = append(want, "FAILED_TO_"+string(s))
+	}
+	require.ElementsMatch(t, want, codes)
 }

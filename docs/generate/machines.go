@@ -106,13 +106,16 @@ func lifeCycle() machine {
 func machinesPage() string {
 	var b strings.Builder
 	b.WriteString("# State machines\n\nEach is one table in code, and that table alone moves it. This page is made from the tables by `go generate ./docs/generate`.\n")
-	for _, m := range machines() {
+	for i, m := range machines() {
 		fmt.Fprintf(&b, "\n## %s\n\n%s\n", m.name, m.about)
 		for _, g := range m.groups {
 			if g.name != "" {
 				fmt.Fprintf(&b, "\n### %s\n", g.name)
 			}
 			b.WriteString("\n" + picture(m.start, g.rows) + "\n" + list(g.rows))
+		}
+		if i == 0 { // of data replication
+			b.WriteString(failuresTable())
 		}
 	}
 	return b.String()

@@ -16,13 +16,14 @@ var drsNotes = map[string]string{
 	"CreateReplicationConfigurationTemplate": "Subnet, security groups, instance type, disk types and encryption describe cloud resources: they are kept and " +
 		"shown, and do nothing here.",
 	"CreateSourceNetwork": "There is no VPC to read: the network is the addresses of source servers in the prefixes of the tag `understudy:prefixes`, or of all " +
-		"servers without it. Routes and DNS are not recorded: agents do not report them.",
+		"servers without it, with their prefixes, routes by a router and name servers, as agents report them.",
 	"DescribeRecoveryInstances": "`ebsVolumeID` names a disk image.",
 	"DescribeRecoverySnapshots": ownData + " Default order is the newest first; AWS documents none.",
 	"DescribeSourceNetworks":    "What is in a network is looked at again when it is shown, at most once a minute.",
 	"DescribeSourceServers":     "A page filtered by staging account may hold fewer servers than asked for while there are more.",
 	"DisconnectSourceServer":    "Staging is removed at once, not within 90 minutes.",
-	"ExportSourceNetworkCfnTemplate": "Writes a template with a VPC and subnets that have room for the addresses found. The bucket is one of the S3-compatible " +
+	"ExportSourceNetworkCfnTemplate": "Writes a template with a VPC, the subnets found, a route table, one security group in which everybody reaches everybody, and the name servers. A " +
+		"router's network interface, and whether there is an internet gateway, are parameters: they have no names here. The bucket is one of the S3-compatible " +
 		"service or of the directory that the installation is configured with; the URL begins with `s3://`.",
 	"GetLaunchConfiguration":      "`ec2LaunchTemplateID` names a launch template of this endpoint's EC2 service.",
 	"GetReplicationConfiguration": "See CreateReplicationConfigurationTemplate.",
@@ -37,7 +38,7 @@ var drsNotes = map[string]string{
 	"StartReplication": "Steps that make cloud resources do what stands for them here: access for the agent, the data listener, the journal. SKIPPED are those " +
 		"whose result was there.",
 	"StartSourceNetworkRecovery":             "Refused after all checks: nothing here deploys networks. Export the template and build from it.",
-	"StartSourceNetworkReplication":          "Follows the addresses of the network's source servers, nothing else.",
+	"StartSourceNetworkReplication":          "Follows the addresses, routes and name servers of the network's source servers.",
 	"StopReplication":                        "The journal with all its recovery points is removed, as the real service removes snapshots.",
 	"TerminateRecoveryInstances":             noLaunch,
 	"UpdateLaunchConfiguration":              "The target machine of `launchIntoInstanceProperties` is kept; whether it can be launched into is checked at the launch.",
