@@ -226,6 +226,7 @@ func (x *session) finish(producer uint64, now int64) {
 		return
 	}
 	x.remember(fieldZeros) // every block was read once; before the debt, for an agent that is killed between the two
+	x.s.keepDebt()
 	if x.cap.LateToDebt() {
 		b.empty = false
 		return
@@ -282,6 +283,7 @@ func (x *session) doubt() {
 	if n := x.cap.OutstandingDropped(); x.cap.Drops() == x.s.ep.drops {
 		x.s.forgiven = n // what completes from now on, recall notices
 	}
+	x.s.keepDebt()
 	owes := x.cap.LateToDebt()
 	for _, d := range x.s.disks {
 		_, _, any := d.debt.NextSet(0)

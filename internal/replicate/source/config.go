@@ -96,7 +96,9 @@ type Config struct {
 	Clock func() (mono uint64, wall time.Time)
 	// InFlightWrites counts the writes that a disk has in flight.
 	InFlightWrites func(disk uint16) (uint64, error)
-	Log            *slog.Logger
+	// Unused finds what need not be read; nil reads everything. It asks for a capture that misses no write.
+	Unused Unused
+	Log    *slog.Logger
 
 	// For a capture without payloads, of which every event is a drop: docs/design/2026-11-23-capture-modes.md.
 	Pacer   Pacer
@@ -151,6 +153,7 @@ type disk struct {
 	rescan  uint64    // baseline bytes acknowledged in this epoch, or found the same
 	same    uint64    // of them, found the same
 	owed    uint64    // bytes of debt, as last counted
+	unused  uint64    // bytes taken off the debt of this epoch unread
 }
 
 func (s *Source) disk(index uint16) *disk {

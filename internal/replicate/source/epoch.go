@@ -90,7 +90,12 @@ func (x *session) open(e epoch, all bool) error {
 	s.ep = e
 	s.settle = settling{}
 	for _, d := range s.disks {
-		d.rescan, d.same = 0, 0
+		d.rescan, d.same, d.unused = 0, 0, 0
+	}
+	if all {
+		s.find()
+	} else {
+		s.keepDebt()
 	}
 	x.announced, x.before, x.tainted, x.cycle = false, 0, false, 0
 	x.base, x.asking = baseline{}, asking{key: x.asking.key, tools: x.asking.tools, last: x.asking.last}

@@ -107,6 +107,8 @@ func (x *session) run(ctx context.Context) error {
 			if err := x.answered(&d); err != nil {
 				return err
 			}
+		case u := <-x.s.finder.found:
+			x.s.takeOff(u)
 		case c := <-x.s.readers.results:
 			x.chunkRead(c)
 		case <-x.moved:

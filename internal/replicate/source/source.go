@@ -35,6 +35,8 @@ type Source struct {
 	forgiven uint64
 	waiting  time.Time
 	readers  readers
+	finder   finder
+	running  context.Context // Run's, for searches that outlive connections
 	limiter  *rate.Limiter
 	meter    meter
 
@@ -54,13 +56,14 @@ func New(c Config) (*Source, error) {
 	id := c.Capture.ID()
 	s := &Source{
 		cfg: c, cap: c.Capture, log: c.Log, id: hex.EncodeToString(id[:]),
-		memory: memory{cells: c.Capture}, clock: clock{read: c.Clock}, limiter: rate.NewLimiter(rate.Inf, burst), cuts: make(chan *Cut),
+		memory: memory{cells: c.Capture}, clock: clock{read: c.Clock}, limiter: rate.NewLimiter(rate.Inf, burst), cuts: make(chan *Cut), running: context.Background(),
 	}
 	for _, d := range c.Disks {
 		s.disks = append(s.disks, &disk{Disk: d, debt: c.Capture.Debt(d.Index)})
 	}
 	s.ep = s.memory.load()
 	s.readers = newReaders(c.Readers)
+	s.finder.found = make(chan unused)
 	s.publish(PhaseConnecting, nil)
 	return s, nil
 }
@@ -87,7 +90,9 @@ func (s *Source) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer s.abandon()
 	defer s.readers.wait()
+	defer s.finder.group.Wait()
 	defer cancel()
+	s.running = ctx
 	s.readers.start(ctx)
 	var pause backoff
 	for ctx.Err() == nil {

@@ -61,6 +61,7 @@ type DiskStatus struct {
 	Replicated uint64 // Total without debt
 	Rescanned  uint64 // read and acknowledged in this epoch, or found the same
 	Same       uint64 // of them, not sent: the journal has them already
+	Unused     uint64 // not read in this epoch: no file system uses it
 	Backlogged uint64 // debt
 	Err        error  // of the last read; nil once one succeeds
 }
@@ -110,7 +111,7 @@ func (s *Source) publish(p Phase, err error) {
 	for _, d := range s.disks {
 		owed += d.owed
 		st.Disks = append(st.Disks, DiskStatus{Index: d.Index, Device: d.Device, Total: d.Bytes,
-			Replicated: d.Bytes - d.owed, Rescanned: min(d.rescan, d.Bytes), Same: min(d.same, d.Bytes), Backlogged: d.owed, Err: d.err})
+			Replicated: d.Bytes - d.owed, Rescanned: min(d.rescan, d.Bytes), Same: min(d.same, d.Bytes), Unused: d.unused, Backlogged: d.owed, Err: d.err})
 		if st.Err == nil {
 			st.Err = d.err
 		}
