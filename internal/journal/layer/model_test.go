@@ -47,12 +47,13 @@ type world struct {
 	limit  int    // bytes of an index block
 	span   uint64 // of positions
 	hot    int    // percent of writes that hit one place
+	zero   int    // percent of writes without content
 }
 
 func newWorld(t testing.TB, seed uint64) *world {
 	rnd := newRand(seed)
 	return &world{t: t, rnd: rnd, cipher: newGCM(t), cache: NewCache(int64(rnd.IntN(1 << 20))), truth: truth{}, disks: []uint16{0, 7}, size: 64 + rnd.Uint64N(400),
-		limit: []int{100, 500, indexBytes}[rnd.IntN(3)], span: []uint64{40, 4000}[rnd.IntN(2)], hot: []int{10, 80}[rnd.IntN(2)]}
+		limit: []int{100, 500, indexBytes}[rnd.IntN(3)], span: []uint64{40, 4000}[rnd.IntN(2)], hot: []int{10, 80}[rnd.IntN(2)], zero: []int{25, 95}[rnd.IntN(2)]}
 }
 
 func (w *world) version() Version {
@@ -92,7 +93,7 @@ func (w *world) segment(n int) *Memory {
 			sectors = 8
 		}
 		v := w.version()
-		if w.rnd.IntN(4) == 0 {
+		if w.rnd.IntN(100) < w.zero {
 			m.Add(disk, sector, sectors, v, Zero, nil, nil)
 			for s := range sectors {
 				w.truth.set(Key{disk, sector + s}, v, zeroes)
