@@ -24,14 +24,15 @@ type simulateAgentsCmd struct {
 	Replicate    bool          `help:"Register to replicate, which takes quota; else replication is stopped."`
 	RegisterRate float64       `help:"Registrations in a second." default:"50"`
 	Every        time.Duration `help:"Time between an agent's handshakes; what the server says if left out." placeholder:"30s"`
-	For          time.Duration `help:"How long to handshake once all have registered." default:"1m"`
+	Settle       time.Duration `help:"How long to handshake once all have registered, before anything is measured; each agent connects at its first handshake." default:"0s"`
+	For          time.Duration `help:"How long to handshake and measure." default:"1m"`
 	Probe        time.Duration `help:"Ask for a page of 100 source servers this often meanwhile." placeholder:"200ms"`
 	JSON         bool          `help:"Print JSON."`
 }
 
 func (c *simulateAgentsCmd) Run(ctx context.Context, log *slog.Logger) error {
 	r, err := simulate.Run(ctx, simulate.Config{Endpoint: c.Endpoint, CACert: c.CACert, Region: c.Region, Profile: c.Profile, Count: c.Count,
-		Service: c.Service, Name: c.Name, Replicate: c.Replicate, Register: c.RegisterRate, Every: c.Every, For: c.For, Probe: c.Probe,
+		Service: c.Service, Name: c.Name, Replicate: c.Replicate, Register: c.RegisterRate, Every: c.Every, Settle: c.Settle, For: c.For, Probe: c.Probe,
 		Progress: 10 * time.Second, Log: log})
 	if err != nil {
 		return err

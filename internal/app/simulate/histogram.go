@@ -43,6 +43,12 @@ func (h *histogram) add(d time.Duration) {
 	h.max = max(h.max, d)
 }
 
+func (h *histogram) reset() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.counts, h.total, h.errors, h.max = [buckets]int64{}, 0, 0, 0
+}
+
 func (h *histogram) fail() {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -39,7 +39,8 @@ type Config struct {
 	Replicate bool          // register to replicate; else STOPPED
 	Register  float64       // registrations a second
 	Every     time.Duration // between two handshakes of an agent; 0 is what the server tells it
-	For       time.Duration // how long they handshake once all have registered
+	Settle    time.Duration // how long they handshake before anything is measured: each connects, at its first
+	For       time.Duration // how long they handshake then
 	Probe     time.Duration // between two pages of source servers asked for meanwhile; 0 asks for none
 	Progress  time.Duration // between two lines of progress; 0 prints none
 	Log       *slog.Logger
@@ -51,7 +52,7 @@ func (c Config) check() error {
 		return fault.New(fault.Invalid, "--count", "%d is no number of agents", c.Count)
 	case c.Register <= 0:
 		return fault.New(fault.Invalid, "--register-rate", "%v is no rate", c.Register)
-	case c.For <= 0 || c.Every < 0:
+	case c.For <= 0 || c.Every < 0 || c.Settle < 0:
 		return fault.New(fault.Invalid, "--for", "a run takes some time, and handshakes come after one another")
 	}
 	return nil
@@ -115,9 +116,7 @@ func Run(ctx context.Context, c Config) (Report, error) {
 	if err != nil {
 		return Report{}, err
 	}
-	began := time.Now()
-	f.handshake(ctx, agents)
-	return f.report(time.Since(began)), nil
+	return f.report(f.handshake(ctx, agents)), nil
 }
 
 // fleet is a run under way.
@@ -171,13 +170,22 @@ func (f *fleet) register(ctx context.Context) ([]*agent, error) {
 	return agents, err
 }
 
-// handshake lets all agents handshake, and probes the API meanwhile.
-func (f *fleet) handshake(ctx context.Context, agents []*agent) {
-	ctx, cancel := context.WithTimeout(ctx, f.cfg.For)
+// handshake lets all agents handshake, and probes the API meanwhile. It tells how long it measured.
+func (f *fleet) handshake(ctx context.Context, agents []*agent) time.Duration {
+	ctx, cancel := context.WithTimeout(ctx, f.cfg.Settle+f.cfg.For)
 	defer cancel()
+	began := time.Now()
 	var all sync.WaitGroup
 	for i, a := range agents {
 		all.Go(func() { a.run(ctx, f.spread(i)) })
+	}
+	if f.cfg.Settle > 0 {
+		all.Go(func() {
+			if pause(ctx, f.cfg.Settle) == nil {
+				began = time.Now()
+				f.measure()
+			}
+		})
 	}
 	stopProbe := f.every(ctx, f.cfg.Probe, func() { f.probe(ctx) })
 	stop := f.every(ctx, f.cfg.Progress, func() {
@@ -185,11 +193,23 @@ func (f *fleet) handshake(ctx context.Context, agents []*agent) {
 		f.cfg.Log.Info("handshaking", "handshakes", s.Count, "errors", s.Errors, "p50_ms", s.P50, "p99_ms", s.P99)
 	})
 	all.Wait()
+	took := time.Since(began)
 	stopProbe()
 	stop()
 	for _, a := range agents {
 		a.transport.CloseIdleConnections()
 	}
+	return took
+}
+
+// measure forgets what was until now.
+func (f *fleet) measure() {
+	f.handshakes.reset()
+	f.probes.reset()
+	f.mu.Lock()
+	clear(f.failures)
+	f.mu.Unlock()
+	f.cfg.Log.Info("measuring")
 }
 
 // spread is when an agent handshakes first: a fleet that was installed over time does not come all at once.

@@ -91,6 +91,29 @@ func TestFleet(t *testing.T) {
 	require.Equal(t, "test", out.Items[0].Tags["simulated"])
 }
 
+// What comes before the measuring does not count, an error least of all.
+func TestSettlingIsNotMeasured(t *testing.T) {
+	f := &fleet{cfg: Config{Log: slog.New(slog.DiscardHandler)}, failures: map[string]string{}}
+	f.handshakes.add(time.Hour)
+	f.probes.add(time.Hour)
+	f.failed(t.Context(), &f.handshakes, "handshake", fault.New(fault.Transient, "test", "refused"))
+	require.Len(t, f.failures, 1)
+	f.measure()
+	require.Empty(t, f.failures)
+	require.Zero(t, f.handshakes.summary())
+	require.Zero(t, f.probes.summary())
+
+	address, dir := server(t, nil)
+	initialize(t, address, dir)
+	c := fleetConfig()
+	c.Settle = time.Second
+	r, err := Run(t.Context(), c)
+	require.NoError(t, err)
+	require.InDelta(t, c.For.Seconds(), r.Seconds, 1)
+	require.LessOrEqual(t, r.Handshake.Count, int64(20*(2000/200+1)))
+	require.Positive(t, r.Handshake.Count)
+}
+
 func TestFleetBeyondTheQuota(t *testing.T) {
 	address, dir := server(t, map[string]int64{"mgn-servers": 5})
 	initialize(t, address, dir)
@@ -107,6 +130,7 @@ func TestRefusedConfigurations(t *testing.T) {
 		func(c *Config) { c.Count = 0 },
 		func(c *Config) { c.Register = 0 },
 		func(c *Config) { c.For = 0 },
+		func(c *Config) { c.Settle = -1 },
 		func(c *Config) { c.Endpoint = "http://127.0.0.1:1" },
 		func(c *Config) { c.Endpoint, c.CACert = "https://127.0.0.1:1", "/none" },
 	} {
