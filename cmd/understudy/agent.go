@@ -17,6 +17,7 @@ type agentCmd struct {
 	Install   agentInstallCmd   `cmd:"" help:"Register this machine and make the agent a service."`
 	Status    agentStatusCmd    `cmd:"" help:"Show what the agent on this machine is doing."`
 	Doctor    agentDoctorCmd    `cmd:"" help:"Examine whether this machine can be replicated, and say what to do where it cannot."`
+	Point     agentPointCmd     `cmd:"" help:"Make an application-consistent recovery point now."`
 	Guard     agentGuardCmd     `cmd:"" hidden:""`
 	Uninstall agentUninstallCmd `cmd:"" help:"End capturing, forget this machine's identity and remove the service. The server keeps what it has."`
 }
@@ -43,6 +44,11 @@ type agentFlags struct {
 	CaptureMode     string            `help:"How writes are captured: payload (each with its data), bitmap (which blocks), scan (whether at all); auto takes the best that works here." name:"capture-mode" enum:"auto,payload,bitmap,scan" default:"auto"`
 	PointInterval   time.Duration     `help:"In bitmap and scan mode: time between attempts to make a recovery point." name:"point-interval" default:"1m"`
 	HoldAtMost      time.Duration     `help:"In bitmap and scan mode: how long file systems may be frozen for one; 0 never freezes." name:"hold-at-most" default:"2s"`
+	HooksDir        string            `help:"Scripts for application-consistent points, in pre-freeze/ and post-thaw/ below it." name:"hooks-dir" type:"path" default:"/etc/understudy/hooks.d"`
+	ScriptTimeout   time.Duration     `help:"How long a script may take that says nothing itself." name:"script-timeout" default:"30s"`
+	Freeze          string            `help:"File systems to freeze for such a point: auto (all on replicated disks), none, or mount points, as /var/lib/data,/home." default:"auto"`
+	FreezeAtMost    time.Duration     `help:"How long they are frozen at most." name:"freeze-at-most" default:"10s"`
+	PointsEvery     time.Duration     `help:"Make such a point this often, as 15m; 0 makes them only when asked." name:"app-consistent-every" default:"0s"`
 	RingMiB         int               `help:"Memory that holds captured writes until they are acknowledged: a power of two." name:"ring-mib" default:"256"`
 }
 
@@ -52,6 +58,7 @@ func (c agentFlags) config(devices []string, log *slog.Logger) agent.Config {
 		AccessKeyID: c.AccessKeyID, SecretAccessKey: c.SecretAccessKey, SessionToken: c.SessionToken, UserProvidedID: c.UserProvidedID,
 		Tags: c.Tags, ProxyAddress: c.ProxyAddress, NoReplication: c.NoReplication, RingBytes: c.RingMiB << 20, Log: log,
 		CaptureMode: capture.Mode(c.CaptureMode), PointInterval: c.PointInterval, HoldAtMost: c.HoldAtMost,
+		HooksDir: c.HooksDir, ScriptTimeout: c.ScriptTimeout, Freeze: c.Freeze, FreezeAtMost: c.FreezeAtMost, PointsEvery: c.PointsEvery,
 	}
 }
 
@@ -92,6 +99,25 @@ func (c *agentStatusCmd) Run() error {
 	default:
 		s.Print(os.Stdout)
 	}
+	return nil
+}
+
+type agentPointCmd struct {
+	stateDir `embed:""`
+	JSON     bool `help:"Print JSON."`
+}
+
+func (c *agentPointCmd) Run(ctx context.Context) error {
+	p, err := agent.TakePoint(ctx, c.StateDir)
+	if err != nil || c.JSON {
+		return orJSON(p, err)
+	}
+	fmt.Printf("taken at %s, position %d of epoch %d; %d file systems were frozen for %s\n", p.At.Format(instantFormat), p.Position, p.Epoch,
+		len(p.FileSystems), p.Held.Round(time.Millisecond))
+	for _, w := range p.Warnings {
+		fmt.Println("warning:", w)
+	}
+	fmt.Println("it is a recovery point as soon as the server has all of it: 'understudy points' lists it")
 	return nil
 }
 

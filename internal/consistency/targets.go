@@ -187,7 +187,7 @@ func (t *Target) reachable() bool {
 }
 
 func (t *Target) open() (*os.File, error) {
-	f, err := os.OpenFile(t.Mount, unix.O_RDONLY|unix.O_NOATIME, 0)
+	f, err := os.OpenFile(t.Mount, unix.O_RDONLY, 0)
 	if err != nil {
 		return nil, fault.New(fault.Denied, "consistency: open a file system", "%w", err)
 	}

@@ -38,6 +38,11 @@ type Config struct {
 	CaptureMode     capture.Mode  // auto, or one of capture.Modes
 	PointInterval   time.Duration // of captures without payloads; default a minute
 	HoldAtMost      time.Duration // how long they may hold file systems still for a point; 0: never
+	HooksDir        string        // scripts for application-consistent points
+	ScriptTimeout   time.Duration // of a script that names none
+	Freeze          string        // auto, none or mount points
+	FreezeAtMost    time.Duration // for one point
+	PointsEvery     time.Duration // by schedule; 0: only when somebody asks
 	Log             *slog.Logger
 }
 
@@ -63,6 +68,9 @@ func (c Config) check() error {
 		return fault.New(fault.Invalid, "agent: --point-interval, --hold-at-most", "%s, %s", c.PointInterval, c.HoldAtMost).
 			WithHint("no times below 0, and nothing is frozen for longer than a minute")
 	}
+	if c.PointsEvery < 0 || c.PointsEvery != 0 && c.PointsEvery < time.Minute {
+		return fault.New(fault.Invalid, "agent: --app-consistent-every", "%s is less than a minute", c.PointsEvery)
+	}
 	return checkEndpoint(c.Endpoint)
 }
 
@@ -83,6 +91,9 @@ func lockState(dir string) (io.Closer, error) {
 // Run replicates until ctx ends or the service disconnects the source server.
 func Run(ctx context.Context, c Config) (err error) {
 	if err := c.check(); err != nil {
+		return err
+	}
+	if err := thawLeftovers(ctx, c); err != nil {
 		return err
 	}
 	if err := os.MkdirAll(c.StateDir, 0o700); err != nil {
@@ -118,9 +129,6 @@ func Run(ctx context.Context, c Config) (err error) {
 		return err
 	}
 	c.Log.Info("agent", "version", buildinfo.Version, "service", id.Service, "source-server", id.ServerID, "endpoint", c.Endpoint)
-	if err := consistency.Recover(ctx, holdNote(id.ServerID), c.Log); err != nil {
-		return err
-	}
 	a, err := newSession(c, id, disks, mode)
 	if err != nil {
 		return err

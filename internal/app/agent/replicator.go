@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -36,9 +37,16 @@ type replicator struct {
 	capture capture.Engine
 	cutter  *cut.Cutter // nil with payloads
 	source  *source.Source
+	live    atomic.Pointer[live]
 	cancel  context.CancelFunc
 	done    chan error // Run's result; nil channel while nothing runs
 	failure error      // why it last stopped or could not start
+}
+
+// live is what runs, for goroutines other than the session's.
+type live struct {
+	source *source.Source
+	cutter *cut.Cutter
 }
 
 // start makes replication run to this address with these disks; if it does already, nothing changes.
@@ -70,6 +78,7 @@ func (r *replicator) start(ctx context.Context, address string, assigned []*agen
 	if err != nil {
 		return errors.Join(err, c.Close())
 	}
+	r.live.Store(&live{r.source, cutter})
 	own, cancel := context.WithCancel(ctx)
 	r.capture, r.cutter, r.address, r.indexes, r.cancel, r.failure, r.done = c, cutter, address, indexes, cancel, nil, make(chan error, 1)
 	go func(s *source.Source, done chan<- error) {
@@ -149,6 +158,7 @@ func (r *replicator) stop() {
 	if err := r.capture.Close(); err != nil {
 		r.log.Warn("the capture could not be unmapped", "error", err)
 	}
+	r.live.Store(nil)
 	r.source, r.capture, r.cutter, r.done = nil, nil, nil, nil
 }
 

@@ -28,8 +28,9 @@ type session struct {
 	facts   bulletin // used by one handshake at a time
 	attempt uint64
 	rep     *replicator
-	trouble string // of the last handshake, logged when it changes
-	unseen  bool   // the status could not be written; logged when it changes
+	points  *pointmaker // nil where there is nothing to make points of
+	trouble string      // of the last handshake, logged when it changes
+	unseen  bool        // the status could not be written; logged when it changes
 }
 
 func newSession(c Config, id *identity, disks diskSet, mode *choice) (*session, error) {
@@ -43,7 +44,12 @@ func newSession(c Config, id *identity, disks diskSet, mode *choice) (*session, 
 	}
 	transport := &http.Transport{TLSClientConfig: tlsConfig, Proxy: proxy, ForceAttemptHTTP2: true}
 	facts := bulletin{read: func(ctx context.Context) *agentpb.SourceProperties { return sourceProperties(ctx, disks, mode) }}
-	return &session{cfg: c, id: id, disks: disks, facts: facts, rep: &replicator{cfg: c, id: id, disks: disks, log: c.Log, mode: mode},
+	rep := &replicator{cfg: c, id: id, disks: disks, log: c.Log, mode: mode}
+	points, err := newPointmaker(c, rep)
+	if err != nil {
+		return nil, err
+	}
+	return &session{cfg: c, id: id, disks: disks, facts: facts, rep: rep, points: points,
 		client: agentpbconnect.NewAgentServiceClient(&http.Client{Transport: transport}, c.Endpoint)}, nil
 }
 
@@ -61,6 +67,10 @@ func (a *session) run(ctx context.Context) error {
 	defer calls.Wait()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	if a.points != nil {
+		calls.Go(func() { a.points.run(ctx) })
+		calls.Go(func() { a.points.serve(ctx) })
+	}
 	answers := make(chan answer, 1)
 	status := time.NewTicker(statusEvery)
 	defer status.Stop()
@@ -125,6 +135,9 @@ func (a *session) act(ctx context.Context, got answer) (wait time.Duration, done
 	}
 	a.note(nil)
 	m := got.told
+	if a.points != nil {
+		a.points.told(m)
+	}
 	wait = max(time.Duration(m.NextHandshakeSeconds)*time.Second, time.Second)
 	switch m.Desired {
 	case agentpb.Desired_DESIRED_RUN:
@@ -139,6 +152,9 @@ func (a *session) act(ctx context.Context, got answer) (wait time.Duration, done
 	case agentpb.Desired_DESIRED_PAUSE:
 		a.rep.stop()
 	case agentpb.Desired_DESIRED_STOP:
+		if a.points != nil {
+			a.points.forget()
+		}
 		return wait, false, a.rep.remove()
 	case agentpb.Desired_DESIRED_DISCONNECT:
 		return 0, true, a.disconnect()
@@ -169,7 +185,11 @@ func (a *session) lastWord(ctx context.Context) {
 }
 
 func (a *session) report() *agentpb.HandshakeRequest {
-	return &agentpb.HandshakeRequest{SourceServerId: a.id.ServerID, Progress: a.rep.progress(), AttemptId: a.attempt, AgentTimeNs: time.Now().UnixNano()}
+	r := &agentpb.HandshakeRequest{SourceServerId: a.id.ServerID, Progress: a.rep.progress(), AttemptId: a.attempt, AgentTimeNs: time.Now().UnixNano()}
+	if a.points != nil {
+		r.Points = a.points.unsettled()
+	}
+	return r
 }
 
 // note logs a handshake's failure once, and its recovery.

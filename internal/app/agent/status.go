@@ -43,6 +43,8 @@ type Status struct {
 	LagP50     float64      `json:"lagMillisecondsP50"` // write submitted here until durable there, oldest write of each frame
 	LagP99     float64      `json:"lagMillisecondsP99"`
 	LagSamples int          `json:"lagSamples"`
+	Limit      int64        `json:"bytesPerSecondAtMost,omitempty"`       // as configured centrally
+	AppPoint   *AppPoint    `json:"applicationConsistentPoint,omitempty"` // the newest that was tried
 	Disks      []DiskStatus `json:"disks"`
 	Doubts     Doubts       `json:"doubts"`
 	Error      string       `json:"error,omitempty"`
@@ -80,6 +82,9 @@ func (a *session) writeStatus() error {
 	mode := a.rep.mode.get()
 	s.Capture, s.CaptureWhy = string(mode.Mode), mode.Why
 	a.rep.describe(&s)
+	if a.points != nil {
+		s.AppPoint = a.points.newest()
+	}
 	b, err := json.MarshalIndent(s, "", "  ")
 	if err != nil {
 		return fault.New(fault.Bug, "agent: status", "%w", err)
@@ -121,7 +126,7 @@ func (r *replicator) describe(s *Status) {
 	st := r.source.Status()
 	s.Phase, s.Connected, s.Epoch, s.Reason = string(st.Phase), st.Connected, st.Epoch, st.Reason
 	s.RingBytes, s.RingUsed, s.Drops, s.Gaps = st.RingBytes, st.RingUsed, st.Drops, st.Gaps
-	s.RawBytes, s.WireBytes, s.Rate = st.RawBytes, st.WireBytes, st.Rate
+	s.RawBytes, s.WireBytes, s.Rate, s.Limit = st.RawBytes, st.WireBytes, st.Rate, st.Limit
 	s.LagP50, s.LagP99, s.LagSamples = milliseconds(st.Latency.OldestP50), milliseconds(st.Latency.OldestP99), st.Latency.Frames
 	if st.Err != nil && s.Error == "" {
 		s.Error = st.Err.Error()
@@ -224,6 +229,12 @@ func (s Status) Print(out io.Writer) {
 		fmt.Fprintf(w, "ring\t%d of %d KiB waiting for acknowledgement; %d writes dropped, %d gaps\n", s.RingUsed>>10, s.RingBytes>>10, s.Drops, s.Gaps)
 	}
 	fmt.Fprintf(w, "sent\t%d MiB as %d MiB on the wire, now %.1f MiB/s\n", s.RawBytes>>20, s.WireBytes>>20, s.Rate/(1<<20))
+	if s.Limit > 0 {
+		fmt.Fprintf(w, "\tat most %.1f MiB/s, as configured\n", float64(s.Limit)/(1<<20))
+	}
+	if s.AppPoint != nil {
+		s.AppPoint.print(w)
+	}
 	for _, d := range s.Disks {
 		fmt.Fprintf(w, "%s\t%d of %d MiB replicated %s\n", d.Device, d.Replicated>>20, d.Total>>20, d.Error)
 		if d.Missed > 0 {
@@ -233,6 +244,15 @@ func (s Status) Print(out io.Writer) {
 	if s.Error != "" {
 		fmt.Fprintf(w, "error\t%s\n", s.Error)
 	}
+}
+
+func (p *AppPoint) print(w io.Writer) {
+	if p.Error != "" {
+		fmt.Fprintf(w, "application-consistent\tnone at %s: %s\n", p.Tried.Format(time.RFC3339), p.Error)
+		return
+	}
+	fmt.Fprintf(w, "application-consistent\tposition %d at %s, %d file systems frozen for %s\n", p.Position, p.At.Format(time.RFC3339),
+		len(p.FileSystems), p.Held.Round(time.Millisecond))
 }
 
 func (p *PointStatus) print(w io.Writer) {

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/understudy-dr/understudy/internal/capture"
+	"github.com/understudy-dr/understudy/internal/consistency"
 	"github.com/understudy-dr/understudy/internal/fault"
 )
 
@@ -35,8 +36,11 @@ RestartSec=5
 # What only a person can change: another owner of a disk, a copy of another machine, no permission.
 RestartPreventExitStatus=4 5
 OOMScoreAdjust=-500
-# BPF programs, the frame numbers of pages and taking over pinned programs; nothing else.
-CapabilityBoundingSet=CAP_SYS_ADMIN CAP_BPF CAP_PERFMON
+# When it ends, its guard thaws what is frozen, and ends by itself.
+KillMode=process
+# BPF programs, the frame numbers of pages, taking over pinned programs, freezing; then to open any mount point, to lock the
+# guard's memory, and for scripts to be the application's user, and be ended.
+CapabilityBoundingSet=CAP_SYS_ADMIN CAP_BPF CAP_PERFMON CAP_DAC_READ_SEARCH CAP_IPC_LOCK CAP_SETUID CAP_SETGID CAP_KILL
 NoNewPrivileges=yes
 # Disks are opened for reading only, and the kernel holds the agent to it.
 DevicePolicy=closed
@@ -85,6 +89,19 @@ func (c Config) command() []string {
 	}
 	if c.HoldAtMost != DefaultHoldAtMost {
 		args = append(args, "--hold-at-most", c.HoldAtMost.String())
+	}
+	for _, o := range []struct {
+		flag       string
+		value, def string
+	}{
+		{"--hooks-dir", c.HooksDir, consistency.DefaultDir}, {"--freeze", c.Freeze, consistency.Auto},
+		{"--script-timeout", c.ScriptTimeout.String(), consistency.DefaultScriptTimeout.String()},
+		{"--freeze-at-most", c.FreezeAtMost.String(), consistency.DefaultDeadline.String()},
+		{"--app-consistent-every", c.PointsEvery.String(), "0s"},
+	} {
+		if o.value != "" && o.value != "0s" && o.value != o.def {
+			args = append(args, o.flag, o.value)
+		}
 	}
 	if c.NoReplication {
 		args = append(args, "--no-replication")
