@@ -437,3 +437,62 @@ func checkTold(t *testing.T, s *harness.Server, l *listener) {
 		}
 	})
 }
+
+// TestBackupAndRestoreKilled: a backup that was killed is no file or a good one, and a restore that was killed is no data
+// directory or a whole one.
+func TestBackupAndRestoreKilled(t *testing.T) {
+	rng := killSeed(t)
+	dir := t.TempDir()
+	s := harness.NewServer(t, filepath.Join(dir, "server"))
+	s.InitializeDRS(t)
+	whole := filepath.Join(dir, "whole")
+	began := time.Now()
+	s.CLI(t, "backup", "--data-dir", s.Dir, whole)
+	took := time.Since(began)
+	s.CLI(t, "restore", whole, "--data-dir", filepath.Join(dir, "restored"))
+	want := files(t, filepath.Join(dir, "restored"))
+	killed := func(args ...string) {
+		p := harness.Start(t, "understudy "+args[0], exec.Command(s.Binary, args...))
+		select {
+		case <-p.Done():
+		case <-time.After(time.Duration(rng.Int64N(int64(took)))):
+			p.Kill()
+		}
+	}
+	made, restored := 0, 0
+	for n := range 10 {
+		file, to := filepath.Join(dir, fmt.Sprint("backup-", n)), filepath.Join(dir, fmt.Sprint("data-", n))
+		killed("backup", "--data-dir", s.Dir, file)
+		if _, err := os.Stat(file); err == nil {
+			s.CLI(t, "restore", file, "--data-dir", filepath.Join(dir, fmt.Sprint("good-", n)))
+			made++
+		}
+		killed("restore", whole, "--data-dir", to)
+		if entries, err := os.ReadDir(to); err == nil && len(entries) > 0 {
+			require.Equal(t, want, files(t, to))
+			restored++
+			continue
+		}
+		s.CLI(t, "restore", whole, "--data-dir", to)
+		require.Equal(t, want, files(t, to))
+	}
+	t.Logf("%d backups and %d restores were through before they were killed", made, restored)
+}
+
+// files are the names and sizes below a directory; a database's size says nothing.
+func files(t *testing.T, dir string) (out []string) {
+	t.Helper()
+	require.NoError(t, filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		info, err := d.Info()
+		name := strings.TrimPrefix(path, dir)
+		if !strings.HasPrefix(name, "/state.db") {
+			name += fmt.Sprint(" ", info.Size())
+		}
+		out = append(out, name)
+		return err
+	}))
+	return out
+}
