@@ -12,20 +12,22 @@ type stream interface {
 	unmap() error
 }
 
-// counted is the stream of a capture without payloads: it never holds a record, but every event takes eight bytes of
-// it, so that positions count events.
+// counted is the stream of a capture without payloads: it never holds a record, but every event takes sixteen
+// bytes of it, so that positions count events, and between two of them there is room for the first of an epoch.
 type counted struct {
 	events   *uint64
 	consumer uint64
 }
 
+const eventBytes = 16
+
 func newCounted(events *uint64) *counted {
-	return &counted{events: events, consumer: 8 * atomic.LoadUint64(events)}
+	return &counted{events: events, consumer: eventBytes * atomic.LoadUint64(events)}
 }
 
 func (c *counted) Next(uint64, *Record) (bool, error) { return false, nil }
 
-func (c *counted) Producer() uint64 { return 8 * atomic.LoadUint64(c.events) }
+func (c *counted) Producer() uint64 { return eventBytes * atomic.LoadUint64(c.events) }
 
 func (c *counted) Consumer() uint64 { return atomic.LoadUint64(&c.consumer) }
 

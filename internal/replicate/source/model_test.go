@@ -31,6 +31,7 @@ type model struct {
 	stop   context.CancelFunc
 	ended  chan struct{} // the agent's Run has returned, or was killed
 	source *Source
+	pacer  Pacer
 	saved  *journal // a backup of the server's journal
 	old    []*journal
 	chunk  int // ChunkBytes; 0: small
@@ -64,6 +65,7 @@ func (m *model) config(dial func(context.Context) (net.Conn, error)) Config {
 		dial = m.server.dial
 	}
 	return Config{
+		Pacer: m.pacer, Tracked: m.host.events,
 		Capture: h.fakeCapture, Disks: disks, Agent: "test", Dial: dial, Clock: h.clock,
 		InFlightWrites: h.inFlightWrites, Log: slog.New(slog.DiscardHandler), Poll: 10 * time.Millisecond,
 		FrameBytes: 4 << 10, ChunkBytes: max(m.chunk, 8<<10), Window: max(4*m.chunk, 32<<10), Readers: 2,
@@ -370,25 +372,29 @@ func runModel(t *testing.T, seed uint64) {
 // promised writes above them.
 var regressions = []uint64{1795378472071715008, 1795379370351178272, 1795379400597057398, 1795379400597057929}
 
-// TestModel compares the replica with the disks, and every recoverable position with the writes up to it, after
-// random writes and faults.
-func TestModel(t *testing.T) {
-	seeds := regressions
-	n := uint64(1500)
-	if testing.Short() {
-		n = 100
-	}
+// modelSeeds are n new ones and those given, or the one that UNDERSTUDY_SEED says.
+func modelSeeds(t *testing.T, n uint64, seeds ...uint64) []uint64 {
 	start := uint64(time.Now().UnixNano())
 	if s := os.Getenv("UNDERSTUDY_SEED"); s != "" {
 		var err error
 		start, err = strconv.ParseUint(s, 10, 64)
 		require.NoError(t, err)
-		seeds, n = nil, 1
+		return []uint64{start}
 	}
 	for i := range n {
 		seeds = append(seeds, start+i)
 	}
-	for _, seed := range seeds {
+	return seeds
+}
+
+// TestModel compares the replica with the disks, and every recoverable position with the writes up to it, after
+// random writes and faults.
+func TestModel(t *testing.T) {
+	n := uint64(1500)
+	if testing.Short() {
+		n = 100
+	}
+	for _, seed := range modelSeeds(t, n, regressions...) {
 		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
 			t.Parallel()
 			runModel(t, seed)
