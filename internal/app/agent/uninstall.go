@@ -57,6 +57,12 @@ func removeState(dir string, log *slog.Logger) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, lock.Close()) }()
+	if err := thawLeftovers(context.Background(), Config{StateDir: dir, Log: log}); err != nil {
+		return err
+	}
+	if err := os.Remove(runFile(dir, "agent")); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fault.New(fault.Unknown, "agent: uninstall", "%w", err)
+	}
 	if id := registeredAs(dir); id != "" {
 		if err := capture.Remove(pinDir(id)); err != nil {
 			return err
