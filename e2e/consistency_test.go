@@ -153,3 +153,22 @@ func TestBandwidthIsConfiguredCentrally(t *testing.T) {
 	log := m.agent.Log()
 	require.Equal(t, 1, strings.Count(log, "msg=connected"), "%s", log)
 }
+
+// Without payloads a point is what was read while everything was frozen.
+func TestApplicationConsistentPointWithoutPayloads(t *testing.T) {
+	t.Parallel()
+	hooks := filepath.Join(t.TempDir(), "hooks.d")
+	m := newMachine(t, "--hooks-dir", hooks, "--capture-mode", "bitmap", "--point-interval", "1h")
+	script := filepath.Join(hooks, "pre-freeze", "write")
+	require.NoError(t, os.MkdirAll(filepath.Dir(script), 0o755))
+	require.NoError(t, os.WriteFile(script, []byte("#!/bin/sh\necho not synced > "+filepath.Join(m.mount, "file")+"\n"), 0o700))
+	var q schema.PointRequest
+	require.NoError(t, json.Unmarshal([]byte(m.server.CLI(t, "points", "create", "--app-consistent", "--json", m.id)), &q))
+	image := filepath.Join(m.dir, "recovered.img")
+	m.server.CLI(t, "export", "--server", m.id, "--device", m.disk.Device, "--point", q.Point, image)
+	require.NotContains(t, harness.Run(t, "dumpe2fs", "-h", image), "needs_recovery")
+	copied := harness.Mount(t, harness.Attach(t, image), filepath.Join(m.dir, "recovered"), "ro,noload")
+	text, err := os.ReadFile(filepath.Join(copied, "file"))
+	require.NoError(t, err)
+	require.Equal(t, "not synced\n", string(text))
+}
