@@ -24,6 +24,13 @@ func (w *whim) MayOpen() bool {
 	return w.rng.IntN(50) == 0
 }
 
+// doubts has some epochs compared with what the server holds.
+func (w *whim) doubts() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.rng.IntN(3) == 0
+}
+
 func (w *whim) Completed() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -44,7 +51,7 @@ func TestModelOfEvents(t *testing.T) {
 				m := newModel(t, seed)
 				m.host.events = true
 				pacer := &whim{rng: rand.New(rand.NewPCG(seed, 4))}
-				m.pacer = pacer
+				m.pacer, m.coarse = pacer, pacer.doubts
 				m.start()
 				for range 150 + m.rng.IntN(250) {
 					m.step()

@@ -32,6 +32,7 @@ type model struct {
 	ended  chan struct{} // the agent's Run has returned, or was killed
 	source *Source
 	pacer  Pacer
+	coarse func() bool
 	saved  *journal // a backup of the server's journal
 	old    []*journal
 	chunk  int // ChunkBytes; 0: small
@@ -65,7 +66,7 @@ func (m *model) config(dial func(context.Context) (net.Conn, error)) Config {
 		dial = m.server.dial
 	}
 	return Config{
-		Pacer: m.pacer, Tracked: m.host.events,
+		Pacer: m.pacer, Tracked: m.host.events, Coarse: m.coarse,
 		Capture: h.fakeCapture, Disks: disks, Agent: "test", Dial: dial, Clock: h.clock,
 		InFlightWrites: h.inFlightWrites, Log: slog.New(slog.DiscardHandler), Poll: 10 * time.Millisecond,
 		FrameBytes: 4 << 10, ChunkBytes: max(m.chunk, 8<<10), Window: max(4*m.chunk, 32<<10), Readers: 2,
