@@ -18,7 +18,7 @@ var drsNotes = map[string]string{
 	"CreateSourceNetwork": "There is no VPC to read: the network is the addresses of source servers in the prefixes of the tag `understudy:prefixes`, or of all " +
 		"servers without it, with their prefixes, routes by a router and name servers, as agents report them.",
 	"DescribeRecoveryInstances": "`ebsVolumeID` names a disk image.",
-	"DescribeRecoverySnapshots": ownData + " Default order is the newest first; AWS documents none.",
+	"DescribeRecoverySnapshots": ownData + " Default order is the newest first; AWS documents none. Application-consistent points are listed like any other: the shape has no member for it.",
 	"DescribeSourceNetworks":    "What is in a network is looked at again when it is shown, at most once a minute.",
 	"DescribeSourceServers":     "A page filtered by staging account may hold fewer servers than asked for while there are more.",
 	"DisconnectSourceServer":    "Staging is removed at once, not within 90 minutes.",
