@@ -18,6 +18,7 @@ import (
 	"github.com/understudy-dr/understudy/internal/control/launchconfig"
 	"github.com/understudy-dr/understudy/internal/control/launchtemplates"
 	"github.com/understudy-dr/understudy/internal/control/networks"
+	"github.com/understudy-dr/understudy/internal/control/quotas"
 	"github.com/understudy-dr/understudy/internal/control/recovery"
 	"github.com/understudy-dr/understudy/internal/control/servers"
 	"github.com/understudy-dr/understudy/internal/fault"
@@ -594,7 +595,7 @@ func manageAccess(*outside) []step {
 			return err
 		}, nil},
 		{"suspend", func(p *process) error {
-			_, err := p.accounts.Change(p.t.Context(), id, accounts.Change{Suspended: new(true)})
+			_, err := p.accounts.Change(p.t.Context(), id, accounts.Change{Suspended: new(true), Quotas: map[string]*int64{string(quotas.DRSJobs): new(int64(3))}})
 			return err
 		}, nil},
 		{"no user", func(p *process) error { return p.keys.DeleteUser(p.t.Context(), id, name) }, missing(user)},

@@ -277,7 +277,10 @@ func (w *world) serve() {
 	ctx, cancel := context.WithCancel(w.t.Context())
 	var wg sync.WaitGroup
 	engine, pts := w.engine, w.points
-	wg.Go(func() { require.NoError(w.t, engine.Run(ctx, pts)) })
+	wg.Go(func() {
+		wait(settled) // ctx may end meanwhile
+		require.NoError(w.t, engine.Run(ctx, pts))
+	})
 	wg.Go(func() { require.NoError(w.t, pts.Run(ctx)) })
 	w.stop = func() { cancel(); wg.Wait() }
 }
@@ -356,6 +359,10 @@ func (w *world) pointCount() int {
 	return len(items)
 }
 
+// settled is how long everything that is started waits: fake time stands still until the scenario waits itself, so what it
+// sets up first is there before anything happens, however the goroutines are scheduled.
+const settled = time.Millisecond
+
 // wait lets fake time pass.
 func wait(d time.Duration) { <-time.After(d) }
 
@@ -377,6 +384,7 @@ func startAgent(w *world, id string) *agent {
 	ctx, cancel := context.WithCancel(w.t.Context())
 	var wg sync.WaitGroup
 	wg.Go(func() {
+		wait(settled)
 		for {
 			next := a.beat(w, id)
 			timer := time.NewTimer(next)

@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"bytes"
-	"io"
 	"net"
 	"path/filepath"
 	"sync"
@@ -80,9 +79,6 @@ func (w *wire) pass(client net.Conn) {
 			}
 		}
 		if _, e := server.Write(buf[:n]); err != nil || e != nil {
-			return
-		}
-		if err == io.EOF {
 			return
 		}
 	}

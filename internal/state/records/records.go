@@ -97,7 +97,8 @@ func (s *Store) Update(ctx context.Context, fn func(state.Tx) error) error {
 		return err
 	}
 	err = s.run(raw, func(t *tx) error { return fn(t) })
-	if unanswered, ok := errors.AsType[*commitError](err); ok && s.dialect.Committed != nil && fault.Is(err, fault.Transient) {
+	unanswered, ok := errors.AsType[*commitError](err)
+	if ok && s.dialect.Committed != nil && (fault.Is(err, fault.Transient) || fault.Is(err, fault.Unknown)) { // the others are answers
 		return s.outcome(ctx, id, unanswered)
 	}
 	return err
@@ -189,7 +190,7 @@ func (d *Dialect) classify(op string, err error) error {
 		return nil
 	case errors.Is(err, sql.ErrNoRows):
 		return fault.New(fault.NotFound, op, "%w", err)
-	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded), errors.Is(err, sql.ErrTxDone): // whose context has ended
 		return fault.New(fault.Transient, op, "%w", err)
 	}
 	return fault.New(d.Kind(err), op, "%w", err)

@@ -370,6 +370,16 @@ func testCancelledContext(t *testing.T, s state.Store) {
 	err := s.Update(ctx, func(state.Tx) error { return nil })
 	require.ErrorIs(t, err, context.Canceled)
 	requireKind(t, fault.Transient, err)
+	ctx, cancel = context.WithCancel(t.Context()) // of one under way: by the time it ends, it has been rolled back
+	err = s.View(ctx, func(r state.Reader) error {
+		cancel()
+		for {
+			if _, err := r.Server(t.Context(), drs, server(drs, 1).ID); !fault.Is(err, fault.NotFound) {
+				return nil
+			}
+		}
+	})
+	requireKind(t, fault.Transient, err)
 }
 
 func testReopen(t *testing.T, open Open) {
