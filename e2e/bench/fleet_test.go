@@ -58,8 +58,7 @@ func BenchmarkFleet(b *testing.B) {
 		used, took := cpu(b, server)-from, time.Since(began)
 		var r simulate.Report
 		require.NoError(b, json.Unmarshal(report.Bytes(), &r))
-		require.Empty(b, r.FirstFailures)
-
+		b.Logf("%d agents; load at the end: %s; handshakes %+v, pages %+v, failures %v", r.Agents, load(b), r.Handshake, *r.Probe, r.FirstFailures)
 		b.ReportMetric(float64(from-before)/float64(time.Millisecond)/float64(r.Agents), "cpu-ms/join") // registering and connecting
 		b.ReportMetric(r.PerSecond, "handshakes/s")
 		b.ReportMetric(100*used.Seconds()/took.Seconds(), "%-of-a-core")
@@ -67,9 +66,9 @@ func BenchmarkFleet(b *testing.B) {
 		b.ReportMetric(r.Handshake.P99, "handshake-p99-ms")
 		b.ReportMetric(r.Probe.P50, "page-p50-ms")
 		b.ReportMetric(r.Probe.P99, "page-p99-ms")
+		b.ReportMetric(float64(r.Handshake.Errors+r.Probe.Errors), "errors")
 		b.ReportMetric(0, "ns/op")
 	}
-	b.Logf("load at the end: %s", load(b))
 }
 
 // BenchmarkDescribe reads all of a long list of source servers, in pages of 100, by a client that waits for each.
