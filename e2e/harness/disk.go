@@ -2,12 +2,17 @@ package harness
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
+	"time"
+
+	"github.com/understudy-dr/understudy/internal/usedblocks"
 )
 
 // Disk is a loop device over a file.
@@ -110,7 +115,8 @@ func Check(t T, fs, image string) error {
 	return err
 }
 
-// SameContent compares a device with an image byte for byte, past the page cache of the device.
+// SameContent compares a device with an image byte for byte, past the page cache of the device. Where the device's file
+// systems use nothing, the image may have zeroes instead of what was there before it was replicated.
 func SameContent(device, image string) error {
 	a, err := os.OpenFile(device, os.O_RDONLY|syscall.O_DIRECT, 0)
 	if err != nil {
@@ -128,6 +134,10 @@ func SameContent(device, image string) error {
 		return err
 	}
 	defer func() { _ = syscall.Munmap(mem) }()
+	spare, err := unused(a)
+	if err != nil {
+		return err
+	}
 	other := make([]byte, chunk)
 	for off := int64(0); ; {
 		n, errA := a.ReadAt(mem, off)
@@ -135,8 +145,8 @@ func SameContent(device, image string) error {
 		if m < n {
 			return fmt.Errorf("%s ends at %d, %s goes on: %w", image, off+int64(m), device, errB)
 		}
-		if i := firstDifference(mem[:n], other[:n]); i >= 0 {
-			return fmt.Errorf("%s and %s differ at byte %d (sector %d)", device, image, off+int64(i), (off+int64(i))/512)
+		if i := firstDifference(mem[:n], other[:n]); i >= 0 && !forgive(spare, off, mem[:n], other[:n]) {
+			return fmt.Errorf("%s and %s differ at byte %d (sector %d): %x, %x", device, image, off+int64(i), (off+int64(i))/512, mem[i:min(i+16, n)], other[i:min(i+16, n)])
 		}
 		off += int64(n)
 		if errA == io.EOF || n == 0 {
@@ -147,6 +157,33 @@ func SameContent(device, image string) error {
 		}
 	}
 	return sameSize(a, b)
+}
+
+// unused is what the device's file systems do not use. They are not mounted, or have nothing in memory.
+func unused(device *os.File) ([]usedblocks.Range, error) {
+	size, err := device.Seek(0, io.SeekEnd)
+	if err != nil {
+		return nil, err
+	}
+	free, _, err := usedblocks.Find(context.Background(), device, size, usedblocks.Options{MinFree: 4096, Settle: time.Second, Poll: 100 * time.Millisecond})
+	return free, err
+}
+
+// forgive tells whether all blocks that differ are unused, and zero in the image.
+func forgive(spare []usedblocks.Range, off int64, device, image []byte) bool {
+	const block = 4096
+	for at := 0; at < len(image); at += block {
+		d, m := device[at:min(at+block, len(image))], image[at:min(at+block, len(image))]
+		if bytes.Equal(d, m) {
+			continue
+		}
+		from, to := off+int64(at), off+int64(at+len(m))
+		inside := func(r usedblocks.Range) bool { return r.Offset <= from && to <= r.Offset+r.Length }
+		if !bytes.Equal(m, make([]byte, len(m))) || !slices.ContainsFunc(spare, inside) {
+			return false
+		}
+	}
+	return true
 }
 
 func sameSize(a, b *os.File) error {
