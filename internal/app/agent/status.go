@@ -40,7 +40,8 @@ type Status struct {
 	RawBytes   uint64       `json:"rawBytes"`
 	WireBytes  uint64       `json:"wireBytes"`
 	Rate       float64      `json:"bytesPerSecond"`
-	LagP50     float64      `json:"lagMillisecondsP50"` // write submitted here until durable there, oldest write of each frame
+	ETA        float64      `json:"etaSeconds,omitempty"` // until nothing is left to read
+	LagP50     float64      `json:"lagMillisecondsP50"`   // write submitted here until durable there, oldest write of each frame
 	LagP99     float64      `json:"lagMillisecondsP99"`
 	LagSamples int          `json:"lagSamples"`
 	Limit      int64        `json:"bytesPerSecondAtMost,omitempty"`       // as configured centrally
@@ -69,6 +70,8 @@ type DiskStatus struct {
 	Total      uint64 `json:"total"`
 	Replicated uint64 `json:"replicated"`
 	Rescanned  uint64 `json:"rescanned"`
+	Same       uint64 `json:"same"`   // of it, not sent: the journal has it already
+	Unused     uint64 `json:"unused"` // not read: no file system uses it
 	Backlogged uint64 `json:"backlogged"`
 	Missed     uint64 `json:"missedSectors"` // by the kernel's count written, and never seen
 	Proven     int64  `json:"provenAt"`      // when the counts last agreed: Unix time, 0 not yet
@@ -126,7 +129,7 @@ func (r *replicator) describe(s *Status) {
 	st := r.source.Status()
 	s.Phase, s.Connected, s.Epoch, s.Reason = string(st.Phase), st.Connected, st.Epoch, st.Reason
 	s.RingBytes, s.RingUsed, s.Drops, s.Gaps = st.RingBytes, st.RingUsed, st.Drops, st.Gaps
-	s.RawBytes, s.WireBytes, s.Rate, s.Limit = st.RawBytes, st.WireBytes, st.Rate, st.Limit
+	s.RawBytes, s.WireBytes, s.Rate, s.ETA, s.Limit = st.RawBytes, st.WireBytes, st.Rate, st.ETA.Seconds(), st.Limit
 	s.LagP50, s.LagP99, s.LagSamples = milliseconds(st.Latency.OldestP50), milliseconds(st.Latency.OldestP99), st.Latency.Frames
 	if st.Err != nil && s.Error == "" {
 		s.Error = st.Err.Error()
@@ -143,7 +146,7 @@ func (r *replicator) describe(s *Status) {
 		}
 	}
 	for _, d := range st.Disks {
-		ds := DiskStatus{Device: d.Device, Total: d.Total, Replicated: d.Replicated, Rescanned: d.Rescanned, Backlogged: d.Backlogged}
+		ds := DiskStatus{Device: d.Device, Total: d.Total, Replicated: d.Replicated, Rescanned: d.Rescanned, Same: d.Same, Unused: d.Unused, Backlogged: d.Backlogged}
 		ds.Missed, ds.Unaudited = doubts.MissedSectors[d.Index], doubts.Unaudited[d.Index]
 		if at := doubts.Proven[d.Index]; !at.IsZero() {
 			ds.Proven = at.Unix()
@@ -237,6 +240,9 @@ func (s Status) Print(out io.Writer) {
 	}
 	for _, d := range s.Disks {
 		fmt.Fprintf(w, "%s\t%d of %d MiB replicated %s\n", d.Device, d.Replicated>>20, d.Total>>20, d.Error)
+		if d.Backlogged > 0 {
+			fmt.Fprintf(w, "\t%d MiB to read; %d MiB are not in use, %d MiB were there already\n", d.Backlogged>>20, d.Unused>>20, d.Same>>20)
+		}
 		if d.Missed > 0 {
 			fmt.Fprintf(w, "\t%d sectors were written that capture did not see\n", d.Missed)
 		}
