@@ -197,17 +197,19 @@ func TestConfigurationIsACopyOfTheTemplate(t *testing.T) {
 func TestBadRegistrations(t *testing.T) {
 	v, _ := ready(t)
 	for name, spoil := range map[string]func(*Registration){
-		"no identity":    func(r *Registration) { r.Identity = "" },
-		"line break":     func(r *Registration) { r.Identity = "a\nb" },
-		"long identity":  func(r *Registration) { r.Identity = strings.Repeat("x", 300) },
-		"no disks":       func(r *Registration) { r.Devices = nil },
-		"many disks":     func(r *Registration) { r.Devices = make([]Device, 61) },
-		"twice":          func(r *Registration) { r.Devices = append(r.Devices, r.Devices[0]) },
-		"tiny":           func(r *Registration) { r.Devices[0].Bytes = 1<<20 - 1 },
-		"nameless":       func(r *Registration) { r.Devices[0].Name = "" },
-		"tags":           func(r *Registration) { r.Tags = map[string]string{"": "x"} },
-		"user's own id":  func(r *Registration) { r.UserProvidedID = "\x00" },
-		"too many cores": func(r *Registration) { r.Properties.CPUs = make([]state.CPU, 257) },
+		"no identity":        func(r *Registration) { r.Identity = "" },
+		"line break":         func(r *Registration) { r.Identity = "a\nb" },
+		"long identity":      func(r *Registration) { r.Identity = strings.Repeat("x", 300) },
+		"no disks":           func(r *Registration) { r.Devices = nil },
+		"many disks":         func(r *Registration) { r.Devices = make([]Device, 61) },
+		"twice":              func(r *Registration) { r.Devices = append(r.Devices, r.Devices[0]) },
+		"tiny":               func(r *Registration) { r.Devices[0].Bytes = 1<<20 - 1 },
+		"nameless":           func(r *Registration) { r.Devices[0].Name = "" },
+		"tags":               func(r *Registration) { r.Tags = map[string]string{"": "x"} },
+		"user's own id":      func(r *Registration) { r.UserProvidedID = "\x00" },
+		"too many cores":     func(r *Registration) { r.Properties.CPUs = make([]state.CPU, 257) },
+		"too many routes":    func(r *Registration) { r.Properties.Routes = make([]state.Route, maxRoutes+1) },
+		"too many resolvers": func(r *Registration) { r.Properties.Resolver.Servers = make([]string, maxResolvers+1) },
 	} {
 		r := machine("/dev/vda")
 		spoil(&r)
