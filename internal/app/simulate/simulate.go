@@ -212,13 +212,14 @@ func (f *fleet) measure() {
 	f.cfg.Log.Info("measuring")
 }
 
-// spread is when an agent handshakes first: a fleet that was installed over time does not come all at once.
+// spread is when an agent handshakes first: a fleet that was installed over time does not come all at once. While it settles
+// it takes that time to connect, with a quarter to spare.
 func (f *fleet) spread(i int) time.Duration {
-	every := f.cfg.Every
-	if every == 0 {
-		every = defaultEvery
+	over := f.cfg.Every
+	if over == 0 {
+		over = defaultEvery
 	}
-	return every * time.Duration(i) / time.Duration(f.cfg.Count)
+	return max(over, f.cfg.Settle/4*3) * time.Duration(i) / time.Duration(f.cfg.Count)
 }
 
 // every calls fn at intervals, in a goroutine that the returned function ends and waits for.
