@@ -1,0 +1,36 @@
+package usedblocks
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// What a crash leaves: the newest transactions are in ext4's journal only. They are not replayed to find what is free.
+func TestAfterACrash(t *testing.T) {
+	for _, y := range systems {
+		if !strings.HasPrefix(y.name, "ext") || y.none || y.name == "ext4-no-journal" {
+			continue
+		}
+		t.Run(y.name, func(t *testing.T) {
+			path, dev, dir := y.make(t)
+			rng := newRand(t)
+			c := &churn{rng: rng, dir: dir, room: y.bytes / 8}
+			c.run(t, 120)
+			last, err := os.Create(filepath.Join(dir, "last")) // fsync commits, and writes no bitmap in place
+			require.NoError(t, err)
+			require.NoError(t, last.Sync())
+			require.NoError(t, last.Close())
+			crashed := copyAtOneMoment(t, path, dev)
+			spoilt := copyOfImage(t, crashed)
+			free, found := look(t, crashed)
+			require.NoError(t, found[0].Err)
+			require.Greater(t, spoil(t, spoilt, "", free, rng), y.bytes/4)
+			replayed := mount(t, attach(t, crashed), "rw,noatime")
+			y.proves(t, spoilt, filesBelow(t, replayed))
+		})
+	}
+}
