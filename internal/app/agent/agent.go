@@ -35,6 +35,7 @@ type Config struct {
 	Tags            map[string]string
 	NoReplication   bool
 	RingBytes       int
+	AllBlocks       bool          // also what no file system uses
 	CaptureMode     capture.Mode  // auto, or one of capture.Modes
 	PointInterval   time.Duration // of captures without payloads; default a minute
 	HoldAtMost      time.Duration // how long they may hold file systems still for a point; 0: never

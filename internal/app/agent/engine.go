@@ -74,7 +74,9 @@ func (c sourceCapture) Debt(disk uint16) source.Bitmap { return c.Engine.Debt(di
 func (r *replicator) pace(c *source.Config, e capture.Engine) *cut.Cutter {
 	c.Capture, c.Coarse = sourceCapture{e}, e.Coarse
 	if e.Mode() == capture.ModePayload {
-		c.Unused = newUnusedBlocks(c.Disks, r.log) // the other modes miss writes, or learn of them late
+		if !r.cfg.AllBlocks {
+			c.Unused = newUnusedBlocks(c.Disks, r.log) // the other modes miss writes, or learn of them late
+		}
 		return nil
 	}
 	cutter := cut.New(cut.Config{Every: r.cfg.PointInterval, HoldAtMost: r.cfg.HoldAtMost, Dirty: e.DirtyBytes, Hold: r.hold, Log: r.log})

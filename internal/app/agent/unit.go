@@ -84,6 +84,9 @@ func (c Config) command() []string {
 	if c.CaptureMode != "" && c.CaptureMode != capture.ModeAuto {
 		args = append(args, "--capture-mode", string(c.CaptureMode))
 	}
+	if c.AllBlocks {
+		args = append(args, "--all-blocks")
+	}
 	if c.PointInterval != 0 && c.PointInterval != DefaultPointInterval {
 		args = append(args, "--point-interval", c.PointInterval.String())
 	}

@@ -10,9 +10,10 @@ import (
 )
 
 /*
-What no file system uses need not be read. Where an epoch owes everything, the unused ranges of each disk are looked for
-beside the baseline, which has begun meanwhile, and taken off the debt when they are found: at most once an epoch, and
-never after debt of another origin may have come. docs/design/2026-11-23-rescan.md says why that is sound.
+What no file system uses need not be read. Where an epoch owes everything to an empty journal, the unused ranges of each disk
+are looked for beside the baseline, which has begun meanwhile, and taken off the debt when they are found: at most once an
+epoch, and never after debt of another origin may have come. Later epochs compare everything: that costs reading, not
+sending, and the replica is the disk, whole. docs/design/2026-11-23-rescan.md says why that is sound.
 */
 
 // Unused finds what a disk holds that nobody needs. It is called after an epoch was opened that owes everything.
@@ -46,7 +47,7 @@ const finders = 4 // disks looked at side by side
 // find begins to look. A search for an earlier epoch ends.
 func (s *Source) find() {
 	s.keepDebt()
-	if s.cfg.Unused == nil || len(s.ep.repairs) > 0 { // what is to be repaired must be read, in use or not
+	if s.cfg.Unused == nil || !s.ep.fresh { // what the journal holds already is compared, in use or not
 		return
 	}
 	ctx, cancel := context.WithCancel(s.running)
