@@ -446,7 +446,8 @@ func TestADiskHasOneOwner(t *testing.T) {
 // with other content. A mount namespace stands for the other machine's own /run, /dev and /sys.
 func (o *one) clone(t *testing.T, disk *harness.Disk) *harness.Process {
 	t.Helper()
-	script := `mount -t tmpfs none /run && mount -t bpf none /sys/fs/bpf && mount --bind "$0" "$1" && shift && exec "$@"`
+	// The other machine mounts none of our disks: a file system is unmounted only when the last copy of its mount is gone.
+	script := `sed -n 's,^/dev/loop[^ ]* \([^ ]*\) .*,\1,p' /proc/self/mounts | xargs -r umount --lazy; mount -t tmpfs none /run && mount -t bpf none /sys/fs/bpf && mount --bind "$0" "$1" && shift && exec "$@"`
 	cmd := exec.Command("unshare", "--mount", "sh", "-ec", script, disk.Device, o.disk.Device, o.server.Binary, "agent", "run",
 		"--service", "drs", "--endpoint", o.server.Endpoint, "--ca-cert", o.server.CA(), "--state-dir", filepath.Join(o.dir, "clone"),
 		"--devices", o.disk.Device, "--region", harness.Region, "--ring-mib", "16", "--no-prompt")

@@ -63,7 +63,7 @@ func newSite(t *testing.T) *site {
 	s.in(t, "ip", "link", "set", "lo", "up")
 	s.control, s.data = s.join(t, "c"), s.join(t, "d")
 	wrapper := filepath.Join(s.dir, "understudy")
-	require.NoError(t, os.WriteFile(wrapper, []byte("#!/bin/sh\nexec ip netns exec "+s.ns+" "+harness.Binary(t)+" \"$@\"\n"), 0o700))
+	require.NoError(t, os.WriteFile(wrapper, []byte("#!/bin/sh\nexec "+strings.Join(s.inside(), " ")+" "+harness.Binary(t)+" \"$@\"\n"), 0o700))
 	s.server = harness.PrepareServer(t, filepath.Join(s.dir, "server"))
 	s.server.Binary, s.server.Endpoint, s.server.DataAddr = wrapper, "https://"+s.control.farIP+":8480", s.data.farIP+":1500"
 	s.server.Start(t)
@@ -79,10 +79,15 @@ func slow(t *testing.T, minutes int) {
 	}
 }
 
+// inside begins a command that is to run in the server's namespace. "ip netns exec" would give it mounts of its own as well, copies of all
+// there are, and a file system that another test unmounts meanwhile would live on in them.
+func (s *site) inside() []string { return []string{"nsenter", "--net=/run/netns/" + s.ns} }
+
 // in runs a command in the server's namespace.
 func (s *site) in(t *testing.T, args ...string) {
 	t.Helper()
-	harness.Run(t, "ip", append([]string{"netns", "exec", s.ns}, args...)...)
+	in := append(s.inside(), args...)
+	harness.Run(t, in[0], in[1:]...)
 }
 
 func (s *site) join(t *testing.T, kind string) link {
@@ -125,7 +130,7 @@ func (s *site) mend(t *testing.T, k link) {
 func (s *site) becomes(t *testing.T, want drstypes.DataReplicationState, limit time.Duration) (code, raw string) {
 	t.Helper()
 	harness.Eventually(t, limit, string(want), func() (bool, string) {
-		cmd := exec.CommandContext(t.Context(), "ip", "netns", "exec", s.ns, harness.AWSCLI, "--endpoint-url", s.server.Endpoint, "--output", "json",
+		cmd := exec.CommandContext(t.Context(), s.inside()[0], s.inside()[1], harness.AWSCLI, "--endpoint-url", s.server.Endpoint, "--output", "json",
 			"drs", "describe-source-servers", "--filters", "sourceServerIDs="+s.id)
 		cmd.Env = s.server.Env()
 		out, err := cmd.Output()
@@ -205,7 +210,7 @@ func TestNetworkIsUnstable(t *testing.T) {
 // peers are who is connected to the data port; the server may not have noticed yet that one of them is not any more.
 func (s *site) peers(t *testing.T) (out []string) {
 	t.Helper()
-	list := harness.Run(t, "ip", "netns", "exec", s.ns, "ss", "-Htn", "state", "established", "src", s.server.DataAddr)
+	list := harness.Run(t, s.inside()[0], s.inside()[1], "ss", "-Htn", "state", "established", "src", s.server.DataAddr)
 	for line := range strings.Lines(list) {
 		out = append(out, strings.Fields(line)[3])
 	}
