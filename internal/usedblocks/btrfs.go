@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"hash/crc32"
 	"slices"
+	"time"
 )
 
 /*
@@ -19,6 +20,7 @@ type btrfs struct {
 	node   int64
 	chunks []chunk
 	budget int64
+	logged bool // what was synced file by file since the last commit lies in a tree of its own
 }
 
 // chunk maps a run of logical addresses to copies on the device.
@@ -55,13 +57,27 @@ func isBtrfs(v volume) bool {
 }
 
 func btrfsFree(s *search, v volume, _ int) (free []Range, err error) {
-	for range btrfsTries {
+	for tries := 0; tries < btrfsTries; tries++ {
 		b := &btrfs{s: s, v: v, budget: v.size() / 4096} // no node is smaller, and none is met twice
 		if free, err = b.find(); err == nil || s.ctx.Err() != nil {
 			break
 		}
+		if b.logged && s.pause() { // the next commit ends the log tree
+			tries--
+		}
 	}
 	return free, err
+}
+
+// pause waits for a moment, and says whether there is time for another look.
+func (s *search) pause() bool {
+	t := time.NewTimer(s.o.Poll)
+	defer t.Stop()
+	select {
+	case <-s.ctx.Done():
+	case <-t.C:
+	}
+	return s.ctx.Err() == nil && time.Now().Before(s.deadline)
 }
 
 func (b *btrfs) find() ([]Range, error) {
@@ -109,6 +125,9 @@ func (b *btrfs) parse() error {
 		return errDoubt("nodes of %d bytes", b.node)
 	case le.Uint64(s[56:])&^0x3 != 0: // seeding, metadata dump
 		return errDoubt("flags %x", le.Uint64(s[56:]))
+	}
+	if b.logged = le.Uint64(s[96:]) != 0; b.logged {
+		return errDoubt("its log was not replayed")
 	}
 	return b.systemChunks(s)
 }

@@ -12,7 +12,7 @@ import (
 // What a crash leaves: the newest transactions are in ext4's journal only. They are not replayed to find what is free.
 func TestAfterACrash(t *testing.T) {
 	for _, y := range systems {
-		if !strings.HasPrefix(y.name, "ext") || y.none || y.name == "ext4-no-journal" {
+		if y.none || strings.HasPrefix(y.name, "xfs") { // XFS waits until its log is written back
 			continue
 		}
 		t.Run(y.name, func(t *testing.T) {
@@ -27,6 +27,11 @@ func TestAfterACrash(t *testing.T) {
 			crashed := copyAtOneMoment(t, path, dev)
 			spoilt := copyOfImage(t, crashed)
 			free, found := look(t, crashed)
+			if strings.HasPrefix(y.name, "btrfs") { // what was synced alone is in the log tree only
+				require.ErrorContains(t, found[0].Err, "log was not replayed")
+				require.Empty(t, free)
+				return
+			}
 			require.NoError(t, found[0].Err)
 			require.Greater(t, spoil(t, spoilt, "", free, rng), y.bytes/4)
 			replayed := mount(t, attach(t, crashed), "rw,noatime")

@@ -47,7 +47,8 @@ const (
 	// sparse_super, large_file, btree_dir, huge_file, dir_nlink, extra_isize, quota, readonly, project, verity, orphan_present
 	extReadOnly = 0x1 | 0x2 | 0x4 | 0x8 | extGDTSum | 0x20 | 0x40 | 0x100 | extBigalloc | extSums | 0x1000 | 0x2000 | 0x8000 | 0x10000
 
-	extHasJournal = 0x4 // compat
+	extHasJournal = 0x4   // compat
+	extFastCommit = 0x400 // compat
 
 	extMaxGroups = 1 << 22 // 512 TiB
 )
@@ -93,6 +94,10 @@ func (x *ext) parse() error {
 		return errDoubt("a revision without features")
 	case incompat&^extIncompat != 0 || readonly&^extReadOnly != 0:
 		return errDoubt("features %x and %x are not known", incompat&^extIncompat, readonly&^extReadOnly)
+	case le.Uint32(b[0x5c:])&extHasJournal == 0:
+		return errDoubt("it has no journal: after a crash its bitmaps prove nothing")
+	case le.Uint32(b[0x5c:])&extFastCommit != 0:
+		return errDoubt("fast commits tell of blocks that no bitmap does")
 	case readonly&(extGDTSum|extSums) == 0:
 		return errDoubt("its group descriptors have no checksums")
 	case le.Uint16(b[0x3a:])&2 != 0:
