@@ -53,7 +53,7 @@ type world struct {
 func newWorld(t testing.TB, seed uint64) *world {
 	rnd := newRand(seed)
 	return &world{t: t, rnd: rnd, cipher: newGCM(t), cache: NewCache(int64(rnd.IntN(1 << 20))), truth: truth{}, disks: []uint16{0, 7}, size: 64 + rnd.Uint64N(400),
-		limit: []int{100, 500, indexBytes}[rnd.IntN(3)], span: []uint64{40, 4000}[rnd.IntN(2)], hot: []int{10, 80}[rnd.IntN(2)], zero: []int{25, 95}[rnd.IntN(2)]}
+		limit: []int{100, 500, indexBytes}[rnd.IntN(3)], span: []uint64{40, 4000}[rnd.IntN(2)], hot: []int{10, 80}[rnd.IntN(2)], zero: 25}
 }
 
 func (w *world) version() Version {
@@ -267,6 +267,7 @@ func (w *world) exactly(r *Reader, bottom bool) {
 
 func model(t *testing.T, seed uint64) {
 	w := newWorld(t, seed)
+	w.zero = []int{25, 95}[w.rnd.IntN(2)]
 	for range 1 + w.rnd.IntN(5) {
 		w.layers = append(w.layers, w.write(w.segment(1+w.rnd.IntN(250)).Iterate()))
 	}
