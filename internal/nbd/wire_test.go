@@ -36,6 +36,7 @@ func dialSilent(t testing.TB, srv *Server) *wire {
 		srv.Log = quiet()
 	}
 	ours, theirs := net.Pipe()
+	require.NoError(t, ours.SetDeadline(time.Now().Add(20*time.Second))) // before the server may hang up
 	ctx, cancel := context.WithCancel(context.Background())
 	w := &wire{t: t, Conn: ours, ended: make(chan error, 1)}
 	var served sync.WaitGroup
@@ -45,7 +46,6 @@ func dialSilent(t testing.TB, srv *Server) *wire {
 		cancel()
 		served.Wait()
 	})
-	require.NoError(t, ours.SetDeadline(time.Now().Add(20*time.Second)))
 	return w
 }
 
