@@ -33,7 +33,7 @@ func TestAfterACrash(t *testing.T) {
 				return
 			}
 			require.NoError(t, found[0].Err)
-			require.Greater(t, spoil(t, spoilt, "", free, rng), y.bytes/4)
+			require.Greater(t, spoil(t, spoilt, "", 4096, free, rng), y.bytes/4)
 			replayed := mount(t, attach(t, crashed), "rw,noatime")
 			y.proves(t, spoilt, filesBelow(t, replayed))
 		})

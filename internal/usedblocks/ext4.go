@@ -29,6 +29,7 @@ type ext struct {
 	taken       map[int64][]byte   // bits that the journal has set, by group
 	sumsOf      map[int64][]uint32 // of bitmaps, that the journal has seen
 	vouched     map[int64]bool     // the journal has the bitmap that the descriptor in place tells of
+	doubted     int64              // groups whose bitmap is not what it should be
 }
 
 const (
@@ -51,6 +52,7 @@ const (
 	extFastCommit = 0x400 // compat
 
 	extMaxGroups = 1 << 22 // 512 TiB
+	extTries     = 5
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -63,8 +65,19 @@ func isExt(v volume) bool {
 	return v.read(b[:], 1024+0x38) == nil && le.Uint16(b[:]) == extMagic
 }
 
-func extFree(_ *search, v volume, _ int) ([]Range, error) {
-	x := &ext{v: v, taken: map[int64][]byte{}, sumsOf: map[int64][]uint32{}, vouched: map[int64]bool{}}
+// extFree looks again while a bitmap and what tells of its checksum are of different moments: each look believes what it
+// proves, the last one counts.
+func extFree(s *search, v volume, _ int) (free []Range, err error) {
+	for range extTries {
+		x := &ext{v: v, taken: map[int64][]byte{}, sumsOf: map[int64][]uint32{}, vouched: map[int64]bool{}}
+		if free, err = x.find(); err != nil || x.doubted == 0 || !s.pause() {
+			break
+		}
+	}
+	return free, err
+}
+
+func (x *ext) find() ([]Range, error) {
 	if err := x.parse(); err != nil {
 		return nil, err
 	}
@@ -298,6 +311,7 @@ func (x *ext) free() ([]Range, error) {
 				return nil, err
 			}
 			if !x.trusted(g, bits, d.sum) {
+				x.doubted++
 				continue
 			}
 		}

@@ -228,9 +228,9 @@ func copyAtOneMoment(t testing.TB, path, dev string) string {
 	return ""
 }
 
-// spoil overwrites free ranges with garbage, except blocks that were written since: those differ from what was before.
-// before may be "".
-func spoil(t testing.TB, path, before string, free []Range, rng *rand.Rand) (spoilt int64) {
+// spoil overwrites free ranges with garbage, except units that were written since: those differ from what was before.
+// before may be "". A unit is what a file system writes at once: of a Btrfs node only the head is sure to be another.
+func spoil(t testing.TB, path, before string, unit int64, free []Range, rng *rand.Rand) (spoilt int64) {
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	require.NoError(t, err)
 	defer f.Close()
@@ -240,10 +240,10 @@ func spoil(t testing.TB, path, before string, free []Range, rng *rand.Rand) (spo
 		require.NoError(t, err)
 		defer old.Close()
 	}
-	garbage := make([]byte, 4096)
-	now, was := make([]byte, 4096), make([]byte, 4096)
+	garbage := make([]byte, unit)
+	now, was := make([]byte, unit), make([]byte, unit)
 	for _, r := range free {
-		for at := (r.Offset + 4095) &^ 4095; at+4096 <= r.end(); at += 4096 {
+		for at := (r.Offset + unit - 1) / unit * unit; at+unit <= r.end(); at += unit {
 			if old != nil {
 				_, err := f.ReadAt(now, at)
 				require.NoError(t, err)
@@ -258,7 +258,7 @@ func spoil(t testing.TB, path, before string, free []Range, rng *rand.Rand) (spo
 			}
 			_, err := f.WriteAt(garbage, at)
 			require.NoError(t, err)
-			spoilt += 4096
+			spoilt += unit
 		}
 	}
 	return spoilt

@@ -17,7 +17,7 @@ const (
 
 	maxJournal   = 64 << 30 // bytes
 	maxCopies    = 16 << 10 // bitmaps kept; what is more has all bits set
-	maxSums      = 64       // of one group's bitmap
+	maxSums      = 1024     // of one group's bitmap
 	maxExtents   = 1 << 16  // of the journal's file
 	maxExtentLen = 1 << 15
 )

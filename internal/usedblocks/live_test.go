@@ -48,6 +48,14 @@ func (y *system) options(more string) string {
 	return strings.Trim(y.mount+",noatime,"+more, ",")
 }
 
+// unit of what is written at once, bytes.
+func (y *system) unit() int64 {
+	if strings.HasPrefix(y.name, "btrfs") {
+		return 16 << 10
+	}
+	return 4096
+}
+
 // make is the file system on a device, mounted.
 func (y *system) make(t testing.TB) (path, dev, dir string) {
 	needRoot(t, y.mkfs[0], y.check[0])
@@ -112,7 +120,7 @@ func TestAtRest(t *testing.T) {
 				t.Logf("mounted: %d MiB of %d free; %v", total(free)>>20, y.bytes>>20, found.Err)
 				y.judge(t, free, found, c.used)
 				after := copyAtOneMoment(t, path, dev)
-				spoil(t, after, "", free, rng)
+				spoil(t, after, "", 4096, free, rng)
 				y.proves(t, after, filesBelow(t, dir))
 			}
 			want := filesBelow(t, dir)
@@ -120,7 +128,7 @@ func TestAtRest(t *testing.T) {
 			free, found := find(t, dev)
 			t.Logf("unmounted: %d MiB free; %v", total(free)>>20, found.Err)
 			y.judge(t, free, found, c.used)
-			spoil(t, path, "", free, rng)
+			spoil(t, path, "", 4096, free, rng)
 			y.proves(t, path, want)
 		})
 	}
@@ -177,7 +185,7 @@ func TestUnderWay(t *testing.T) {
 			unix.Sync() // a moment that is well defined; the log is not written back by this
 			want := filesBelow(t, dir)
 			after := copyAtOneMoment(t, path, dev)
-			n := spoil(t, after, before, free, rng)
+			n := spoil(t, after, before, y.unit(), free, rng)
 			t.Logf("%d MiB free, %d of them not written since", total(free)>>20, n>>20)
 			require.Greater(t, n, y.bytes/16)
 			y.proves(t, after, want)
