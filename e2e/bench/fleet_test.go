@@ -44,7 +44,7 @@ func BenchmarkFleet(b *testing.B) {
 		cmd := exec.CommandContext(b.Context(), server.Binary, "simulate", "agents", "--service", "mgn", "--count", strconv.Itoa(*fleetAgents),
 			"--register-rate", "400", "--every", fleetEvery.String(), "--settle", fleetSettle.String(), "--for", fleetFor.String(), "--probe", "200ms", "--json")
 		cmd.Env, cmd.Stdout, cmd.Stderr = server.Env(), &report, measuring
-		before := cpu(b, server)
+		before := cpu(b, server.Process)
 		require.NoError(b, cmd.Start())
 		ended := make(chan error, 1)
 		go func() { ended <- cmd.Wait() }()
@@ -53,9 +53,9 @@ func BenchmarkFleet(b *testing.B) {
 		case err := <-ended:
 			b.Fatalf("the simulator ended: %v\n%s", err, measuring)
 		}
-		from, began := cpu(b, server), time.Now()
+		from, began := cpu(b, server.Process), time.Now()
 		require.NoError(b, <-ended, "%s", measuring)
-		used, took := cpu(b, server)-from, time.Since(began)
+		used, took := cpu(b, server.Process)-from, time.Since(began)
 		var r simulate.Report
 		require.NoError(b, json.Unmarshal(report.Bytes(), &r))
 		b.Logf("%d agents; load at the end: %s; handshakes %+v, pages %+v, failures %v", r.Agents, load(b), r.Handshake, *r.Probe, r.FirstFailures)
@@ -83,7 +83,7 @@ func BenchmarkDescribe(b *testing.B) {
 	server.Start(b)
 
 	var took []time.Duration
-	client, from := server.MGN(b), cpu(b, server)
+	client, from := server.MGN(b), cpu(b, server.Process)
 	b.ResetTimer()
 	for range b.N {
 		seen := 0
@@ -104,7 +104,7 @@ func BenchmarkDescribe(b *testing.B) {
 	b.ReportMetric(at(0.50), "page-p50-ms")
 	b.ReportMetric(at(0.99), "page-p99-ms")
 	b.ReportMetric(at(1), "page-max-ms")
-	b.ReportMetric((cpu(b, server)-from).Seconds()*1000/float64(len(took)), "cpu-ms/page")
+	b.ReportMetric((cpu(b, server.Process)-from).Seconds()*1000/float64(len(took)), "cpu-ms/page")
 	b.ReportMetric(0, "ns/op")
 	b.Logf("%d pages; load at the end: %s", len(took), load(b))
 }
@@ -154,7 +154,7 @@ func multiply(b *testing.B, path string, total int) {
 }
 
 // cpu is what a process has used of the processors.
-func cpu(b *testing.B, s *harness.Server) time.Duration {
+func cpu(b *testing.B, s *harness.Process) time.Duration {
 	b.Helper()
 	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", s.Cmd.Process.Pid))
 	require.NoError(b, err)
