@@ -56,6 +56,11 @@ race: deps $(VERSITYGW) build ## the tests of what runs concurrently, under the 
 bench: deps build ## figures and ratios against peers, medians of alternating runs
 	$(GO) test -run '^$$' -bench . -benchtime 1x -timeout 60m ./e2e/bench
 
+SOAK ?= 1h
+.PHONY: soak
+soak: deps build ## random faults against a busy PostgreSQL for SOAK (default 1h; 10m is the short form), the replica proven all the while (root)
+	UNDERSTUDY_SOAK=$(SOAK) $(GO) test -run '^TestSoak$$' -count 1 -v -timeout 0 ./e2e/soak # every wait in it has a limit of its own
+
 .PHONY: generate
 generate: deps ## BPF object, API types, protobuf
 	$(GO) generate ./...

@@ -1,6 +1,7 @@
 package harness
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -181,6 +182,7 @@ func (s *Server) TryCLI(ctx context.Context, args ...string) (string, error) {
 type Agent struct {
 	*Process
 	server   *Server
+	Binary   string // the server's where it is empty
 	StateDir string
 	Service  string
 	Devices  []string
@@ -215,7 +217,7 @@ func (a *Agent) Start(t T) {
 	t.Helper()
 	args := append([]string{"agent", "run", "--service", a.Service, "--endpoint", a.server.Endpoint, "--ca-cert", a.server.CA(),
 		"--state-dir", a.StateDir, "--devices", strings.Join(a.Devices, ","), "--region", Region, "--no-prompt"}, a.Args...)
-	cmd := exec.Command(a.server.Binary, args...)
+	cmd := exec.Command(cmp.Or(a.Binary, a.server.Binary), args...)
 	cmd.Env = append(a.server.Env(), a.Env...)
 	a.Process = Start(t, "understudy agent", cmd)
 }

@@ -9,6 +9,8 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -19,6 +21,7 @@ type Churn struct {
 	dir   string
 	seed  uint64
 	every time.Duration
+	mu    sync.Mutex // Judge may be asked while Run goes on
 	files []file
 	live  int // not removed
 }
@@ -85,6 +88,8 @@ func (c *Churn) write(rng *rand.Rand) error {
 		return err
 	}
 	f.acked = time.Now()
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.files = append(c.files, f)
 	c.live++
 	return nil
@@ -95,13 +100,17 @@ func (c *Churn) remove(rng *rand.Rand) error {
 	for !f.removing.IsZero() {
 		f = &c.files[rng.IntN(len(c.files))]
 	}
+	c.mu.Lock()
 	f.removing = time.Now()
+	c.mu.Unlock()
 	if err := os.Remove(filepath.Join(c.dir, f.name)); err != nil {
 		return err
 	}
 	if err := c.syncDir(); err != nil {
 		return err
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	f.remove = time.Now()
 	c.live--
 	return nil
@@ -117,13 +126,20 @@ func (c *Churn) syncDir() error {
 }
 
 // Files is how many files were written so far.
-func (c *Churn) Files() int { return len(c.files) }
+func (c *Churn) Files() int { return len(c.known()) }
+
+// known is every file that was acknowledged so far.
+func (c *Churn) known() []file {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.files)
+}
 
 // Judge checks a recovered copy of the directory against what was acknowledged by the instant, and returns how many
 // files it proved.
 func (c *Churn) Judge(dir string, at time.Time) (int, error) {
 	proved := 0
-	for _, f := range c.files {
+	for _, f := range c.known() {
 		body, err := os.ReadFile(filepath.Join(dir, f.name))
 		there := err == nil
 		mustBe := !f.acked.After(at) && (f.removing.IsZero() || f.removing.After(at))

@@ -3,7 +3,7 @@
 package workload
 
 import (
-	"bufio"
+	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -97,14 +97,18 @@ type Bench struct {
 }
 
 const ledgerScript = `\set aid random(1, 100000 * :scale)
+\set tid random(1, 10 * :scale)
 \set delta random(-5000, 5000)
 BEGIN;
 UPDATE pgbench_accounts SET abalance = abalance + :delta WHERE aid = :aid;
+UPDATE pgbench_tellers SET tbalance = tbalance + :delta WHERE tid = :tid;
 UPDATE pgbench_branches SET bbalance = bbalance + :delta WHERE bid = 1;
-INSERT INTO pgbench_history (tid, bid, aid, delta, mtime) VALUES (1, 1, :aid, :delta, CURRENT_TIMESTAMP);
+INSERT INTO pgbench_history (tid, bid, aid, delta, mtime) VALUES (:tid, 1, :aid, :delta, CURRENT_TIMESTAMP);
 INSERT INTO ledger (client) VALUES (:client_id);
 COMMIT;
 `
+
+const longest = "86400" // seconds; Finish ends it before
 
 // Prepare makes the tables.
 func (p *Postgres) Prepare(t harness.T) {
@@ -121,7 +125,7 @@ func (p *Postgres) Bench(t harness.T, dir string, clients, rate int) *Bench {
 		t.Fatalf("%v", err)
 	}
 	cmd := exec.Command(filepath.Join(p.bin, "pgbench"), "-h", p.Socket, "-p", port, "-U", "postgres", "-n", "-f", script, "-D", "scale=1",
-		"-c", strconv.Itoa(clients), "-j", "1", "-T", "3600", "-R", strconv.Itoa(rate), "-l", "--log-prefix", filepath.Join(dir, "tx"), "postgres")
+		"-c", strconv.Itoa(clients), "-j", "1", "-T", longest, "-R", strconv.Itoa(rate), "-l", "--log-prefix", filepath.Join(dir, "tx"), "postgres")
 	return &Bench{Process: harness.Start(t, "pgbench", cmd), dir: dir, clients: clients}
 }
 
@@ -156,16 +160,16 @@ func (b *Bench) Transactions(t harness.T) []Transaction {
 	}
 	var all []Transaction
 	for _, name := range files {
-		f, err := os.Open(name)
+		log, err := os.ReadFile(name)
 		if err != nil {
 			t.Fatalf("%v", err)
 		}
-		for s := bufio.NewScanner(f); s.Scan(); {
-			if tx, ok := parseTransaction(s.Text()); ok {
+		log = log[:bytes.LastIndexByte(log, '\n')+1] // pgbench writes it out by pages, while it runs
+		for line := range strings.Lines(string(log)) {
+			if tx, ok := parseTransaction(line); ok {
 				all = append(all, tx)
 			}
 		}
-		f.Close()
 	}
 	return all
 }
