@@ -130,6 +130,27 @@ func (l *ledger) SetQuota(id string, bytes int64) {
 	}
 }
 
+// look is what is known of a journal at this moment.
+func (l *ledger) look(id string) history {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return *l.journals[id]
+}
+
+// attach makes a journal known, an empty one too.
+func (l *ledger) attach(id string, h *history) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.journals[id] = h
+}
+
+// refuse makes what is asked fail with err from here on; nil ends that.
+func (l *ledger) refuse(err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.fail = err
+}
+
 func (l *ledger) advance(id string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -154,7 +175,7 @@ func setupRetention(t *testing.T, window time.Duration) *retained {
 
 func (r *retained) attached(t *testing.T, id string) state.Server {
 	v := r.server(t, id, state.DRS, state.Continuous)
-	r.ledger.journals[id] = newLedger(id).journals[id]
+	r.ledger.attach(id, newLedger(id).journals[id])
 	return v
 }
 
@@ -183,7 +204,7 @@ func TestNothingWantedIsLetGo(t *testing.T) {
 		window, began := time.Hour, time.Now()
 		var begins time.Time // the latest beginning that the window ever had: what was let go of stays away
 		promise := func() {
-			if b := r.ledger.journals[v.ID].newest.Add(-max(window, leastWindow)); b.After(begins) {
+			if b := r.ledger.look(v.ID).newest.Add(-max(window, leastWindow)); b.After(begins) {
 				begins = b
 			}
 		}
@@ -221,8 +242,8 @@ func TestNothingWantedIsLetGo(t *testing.T) {
 			synctest.Wait()
 			r.requireKept(t, v, begins)
 		}
-		require.Greater(t, r.ledger.journals[v.ID].told, 500)
-		require.Greater(t, r.ledger.journals[v.ID].since.Sub(began), 10*time.Hour, "and nothing is kept for ever")
+		require.Greater(t, r.ledger.look(v.ID).told, 500)
+		require.Greater(t, r.ledger.look(v.ID).since.Sub(began), 10*time.Hour, "and nothing is kept for ever")
 	})
 }
 
@@ -231,7 +252,7 @@ func (r *retained) pinSomething(t *testing.T, rng *rand.Rand, v state.Server, ow
 	if all := r.all(t, v); len(all) > 0 && rng.IntN(2) == 0 {
 		q.PointID = all[rng.IntN(len(all))].ID
 	} else {
-		q.Position = uint64(r.ledger.journals[v.ID].newest.Add(-time.Duration(rng.IntN(7200)) * time.Second).Unix())
+		q.Position = uint64(r.ledger.look(v.ID).newest.Add(-time.Duration(rng.IntN(7200)) * time.Second).Unix())
 	}
 	pin, err := r.retention.Pin(t.Context(), v.Scope, q)
 	if err != nil {
@@ -260,7 +281,7 @@ func (r *retained) requireKept(t *testing.T, v state.Server, begins time.Time) {
 			require.NoError(t, err)
 		}
 	}
-	h := r.ledger.journals[v.ID]
+	h := r.ledger.look(v.ID)
 	require.False(t, h.since.After(begins), "the window begins at %s, not at %s", h.since, begins)
 }
 
@@ -269,10 +290,10 @@ func TestWindowMovesAndSpaceIsLimited(t *testing.T) {
 		r := setupRetention(t, 0)
 		v := r.attached(t, "s-1")
 		silent := r.server(t, "s-2", state.DRS, state.Continuous)
-		r.ledger.journals[silent.ID] = &history{} // nothing is recoverable yet
+		r.ledger.attach(silent.ID, &history{}) // nothing is recoverable yet
 		stop := r.run(t)
 		defer stop()
-		since := func() time.Duration { return r.ledger.journals[v.ID].newest.Sub(r.ledger.journals[v.ID].since) }
+		since := func() time.Duration { h := r.ledger.look(v.ID); return h.newest.Sub(h.since) }
 		about := func(want time.Duration) {
 			t.Helper()
 			require.GreaterOrEqual(t, since(), want)
@@ -282,11 +303,11 @@ func TestWindowMovesAndSpaceIsLimited(t *testing.T) {
 		about(DefaultWindow)
 		<-time.After(time.Hour)
 		about(DefaultWindow) // it counts from the newest instant, and nothing came
-		moved := r.ledger.journals[v.ID].since
+		moved := r.ledger.look(v.ID).since
 		r.ledger.advance(v.ID)
 		<-time.After(retainEvery + time.Second)
 		about(DefaultWindow)
-		require.True(t, r.ledger.journals[v.ID].since.After(moved))
+		require.True(t, r.ledger.look(v.ID).since.After(moved))
 
 		short := time.Duration(0)
 		require.NoError(t, r.retention.SetWindow(t.Context(), v.Scope, v.ID, &short))
@@ -300,21 +321,21 @@ func TestWindowMovesAndSpaceIsLimited(t *testing.T) {
 		require.NoError(t, r.retention.SetQuota(t.Context(), v.Scope, silent.ID, 88))
 		synctest.Wait()
 		about(leastWindow) // what was let go of does not come back
-		require.EqualValues(t, 77, r.ledger.journals[v.ID].quota)
-		require.EqualValues(t, 88, r.ledger.journals[silent.ID].quota, "a limit needs nothing recoverable")
-		require.Zero(t, r.ledger.journals[silent.ID].told, "silence keeps")
+		require.EqualValues(t, 77, r.ledger.look(v.ID).quota)
+		require.EqualValues(t, 88, r.ledger.look(silent.ID).quota, "a limit needs nothing recoverable")
+		require.Zero(t, r.ledger.look(silent.ID).told, "silence keeps")
 		got, err = r.retention.Settings(t.Context(), v.Scope, v.ID)
 		require.NoError(t, err)
 		require.Equal(t, Settings{Window: DefaultWindow, QuotaBytes: 77}, got)
 
-		r.ledger.fail = fault.New(fault.Transient, "test", "disk hangs")
+		r.ledger.refuse(fault.New(fault.Transient, "test", "disk hangs"))
 		r.ledger.advance(v.ID)
-		told := r.ledger.journals[v.ID].told
+		told := r.ledger.look(v.ID).told
 		<-time.After(3 * time.Minute)
-		require.Equal(t, told, r.ledger.journals[v.ID].told)
-		r.ledger.fail = nil
+		require.Equal(t, told, r.ledger.look(v.ID).told)
+		r.ledger.refuse(nil)
 		<-time.After(2 * time.Minute)
-		require.Greater(t, r.ledger.journals[v.ID].told, told, "told again by itself")
+		require.Greater(t, r.ledger.look(v.ID).told, told, "told again by itself")
 	})
 }
 
