@@ -96,7 +96,8 @@ func parseRequest(csrPEM []byte) (*ecdsa.PublicKey, error) {
 }
 
 // PeerSourceServer is the source server at the other end of a connection whose client certificate TLS
-// has verified (ServerTLS, AgentsTLS). fault.Denied when there is none.
+// has verified (ServerTLS, AgentsTLS). fault.Denied when there is none, or when it has expired since: connections may
+// last longer than certificates.
 func PeerSourceServer(c *tls.ConnectionState) (ID, error) {
 	const op = "pki: peer"
 	if c == nil || len(c.VerifiedChains) == 0 || len(c.VerifiedChains[0]) == 0 {
@@ -104,6 +105,10 @@ func PeerSourceServer(c *tls.ConnectionState) (ID, error) {
 			WithHint("the agent must present the certificate it got at registration")
 	}
 	leaf := c.VerifiedChains[0][0]
+	if time.Now().After(leaf.NotAfter) {
+		return ID{}, fault.New(fault.Denied, op, "the client certificate of %q has expired at %s", leaf.Subject, leaf.NotAfter.UTC().Format(time.RFC3339)).
+			WithHint("register the agent again: that gives it a new one")
+	}
 	if len(leaf.URIs) == 1 {
 		if id, ok := parseID(leaf.URIs[0]); ok {
 			return id, nil

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/understudy-dr/understudy/internal/agentapi/agentclient"
 	"github.com/understudy-dr/understudy/internal/buildinfo"
 	"github.com/understudy-dr/understudy/internal/capture"
 	"github.com/understudy-dr/understudy/internal/consistency"
@@ -149,11 +150,12 @@ func enrol(ctx context.Context, c Config, disks diskSet, mode *choice) (*identit
 	case id != nil:
 		c.Log.Info("registering again: the service or the disks are not those of the last registration", "source-server", id.ServerID)
 	}
-	for wait := time.Second; ; wait = min(2*wait, 30*time.Second) {
+	for backoff := (agentclient.Backoff{}); ; {
 		id, err = register(ctx, c, disks, mode)
 		if !fault.Is(err, fault.Transient) {
 			return id, err
 		}
+		wait := backoff.Next()
 		c.Log.Warn("cannot register yet", "error", err, "retry", wait)
 		select {
 		case <-time.After(wait):

@@ -11,6 +11,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 
+	"github.com/understudy-dr/understudy/internal/agentapi/agentclient"
 	"github.com/understudy-dr/understudy/internal/agentapi/agentpb"
 	"github.com/understudy-dr/understudy/internal/agentapi/agentpb/agentpbconnect"
 	"github.com/understudy-dr/understudy/internal/buildinfo"
@@ -76,7 +77,9 @@ func register(ctx context.Context, c Config, disks diskSet, mode *choice) (*iden
 		return nil, err
 	}
 	req.CsrPem = csr
-	signed := &sigv4.Transport{Base: &http.Transport{TLSClientConfig: tlsConfig, Proxy: proxy, ForceAttemptHTTP2: true},
+	transport := agentclient.Transport(tlsConfig, proxy)
+	defer transport.CloseIdleConnections()
+	signed := &sigv4.Transport{Base: transport,
 		Credentials: cfg.Credentials, Service: schema.Service, Region: cfg.Region}
 	client := agentpbconnect.NewAgentServiceClient(&http.Client{Transport: signed}, c.Endpoint)
 	m, err := client.Register(ctx, req)

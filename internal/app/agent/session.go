@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/understudy-dr/understudy/internal/agentapi/agentclient"
 	"github.com/understudy-dr/understudy/internal/agentapi/agentpb"
 	"github.com/understudy-dr/understudy/internal/agentapi/agentpb/agentpbconnect"
 	"github.com/understudy-dr/understudy/internal/fault"
@@ -15,7 +16,6 @@ import (
 const (
 	handshakeTimeout = 20 * time.Second
 	lastWordTimeout  = 3 * time.Second
-	handshakeRetry   = 3 * time.Second
 	statusEvery      = time.Second
 )
 
@@ -27,6 +27,7 @@ type session struct {
 	client  agentpbconnect.AgentServiceClient
 	facts   bulletin // used by one handshake at a time
 	attempt uint64
+	backoff agentclient.Backoff // between handshakes that fail
 	rep     *replicator
 	points  *pointmaker // nil where there is nothing to make points of
 	trouble string      // of the last handshake, logged when it changes
@@ -42,7 +43,7 @@ func newSession(c Config, id *identity, disks diskSet, mode *choice) (*session, 
 	if err != nil {
 		return nil, err
 	}
-	transport := &http.Transport{TLSClientConfig: tlsConfig, Proxy: proxy, ForceAttemptHTTP2: true}
+	transport := agentclient.Transport(tlsConfig, proxy)
 	facts := bulletin{read: func(ctx context.Context) *agentpb.SourceProperties { return sourceProperties(ctx, disks, mode) }}
 	rep := &replicator{cfg: c, id: id, disks: disks, log: c.Log, mode: mode}
 	points, err := newPointmaker(c, rep)
@@ -131,9 +132,10 @@ func (a *session) act(ctx context.Context, got answer) (wait time.Duration, done
 	if got.err != nil {
 		// Replication goes on: the data path does not need the control plane.
 		a.note(called("handshake with "+a.cfg.Endpoint, got.err))
-		return handshakeRetry, false, nil
+		return a.backoff.Next(), false, nil
 	}
 	a.note(nil)
+	a.backoff.Reset()
 	m := got.told
 	if a.points != nil {
 		a.points.told(m)

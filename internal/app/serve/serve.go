@@ -152,7 +152,9 @@ func (s *server) run(ctx context.Context) error {
 }
 
 func (s *server) serveHTTP(ctx context.Context, l net.Listener) error {
-	h := &http.Server{Handler: s.handler(ctx), TLSConfig: s.tls, ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: readTimeout,
+	config := s.tls.Clone()
+	config.NextProtos = []string{"h2", "http/1.1"}
+	h := &http.Server{Handler: s.handler(ctx), TLSConfig: config, ReadHeaderTimeout: readHeaderTimeout, ReadTimeout: readTimeout,
 		IdleTimeout: idleTimeout, ErrorLog: slog.NewLogLogger(s.cfg.Log.Handler(), slog.LevelDebug)}
 	done := make(chan error, 1)
 	go func() {
@@ -166,14 +168,8 @@ func (s *server) serveHTTP(ctx context.Context, l net.Listener) error {
 		}
 		done <- err
 	}()
-	var err error
-	if s.cfg.InsecureHTTP {
-		plain := s.tls.Clone()
-		plain.NextProtos = []string{"http/1.1"}
-		err = h.Serve(listenMixed(ctx, l, plain))
-	} else {
-		err = h.ServeTLS(l, "", "")
-	}
+	// It is closed by the server's shutting down.
+	err := h.Serve(openDoor(context.WithoutCancel(ctx), l, admission{tls: config, plain: s.cfg.InsecureHTTP, patience: readHeaderTimeout, log: s.cfg.Log}))
 	if !errors.Is(err, http.ErrServerClosed) {
 		return fault.New(fault.Unknown, "serve the control port", "%w", err)
 	}

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/understudy-dr/understudy/internal/agentapi/agentclient"
 	"github.com/understudy-dr/understudy/internal/agentapi/agentpb"
 	"github.com/understudy-dr/understudy/internal/agentapi/agentpb/agentpbconnect"
 	"github.com/understudy-dr/understudy/internal/buildinfo"
@@ -20,7 +21,6 @@ import (
 const (
 	defaultEvery     = 30 * time.Second
 	handshakeTimeout = 20 * time.Second
-	retryRegister    = 2 * time.Second
 	maxRetries       = 30
 	diskBytes        = 20 << 30
 	ramBytes         = 4 << 30
@@ -34,6 +34,7 @@ type agent struct {
 	transport *http.Transport
 	client    agentpbconnect.AgentServiceClient
 	attempt   uint64
+	backoff   agentclient.Backoff
 }
 
 // enrol registers one machine. A server that is busy is asked again.
@@ -44,6 +45,7 @@ func (f *fleet) enrol(ctx context.Context, client agentpbconnect.AgentServiceCli
 	}
 	request := f.machine(i)
 	request.CsrPem = csr
+	var backoff agentclient.Backoff
 	for try := 0; ; try++ {
 		began := time.Now()
 		m, err := client.Register(ctx, request)
@@ -56,7 +58,7 @@ func (f *fleet) enrol(ctx context.Context, client agentpbconnect.AgentServiceCli
 		if !fault.Is(err, fault.Transient) || try == maxRetries {
 			return nil, err
 		}
-		if err := pause(ctx, retryRegister); err != nil {
+		if err := pause(ctx, backoff.Next()); err != nil {
 			return nil, err
 		}
 	}
@@ -82,7 +84,7 @@ func (f *fleet) connect(m *agentpb.RegisterResponse, key []byte, machine string)
 	if err != nil {
 		return nil, err
 	}
-	transport := &http.Transport{TLSClientConfig: tlsConfig, ForceAttemptHTTP2: true}
+	transport := agentclient.Transport(tlsConfig, nil)
 	return &agent{fleet: f, server: m.GetSourceServerId(), machine: machine, transport: transport,
 		client: agentpbconnect.NewAgentServiceClient(&http.Client{Transport: transport}, f.cfg.Endpoint)}, nil
 }
@@ -106,8 +108,9 @@ func (a *agent) ask(ctx context.Context) time.Duration {
 	took := time.Since(began)
 	if err != nil {
 		a.fleet.failed(ctx, &a.fleet.handshakes, "handshake", agentpb.Fault("handshake of "+a.server, err))
-		return every
+		return a.backoff.Next()
 	}
+	a.backoff.Reset()
 	a.fleet.handshakes.add(took)
 	if m.GetReplicationAddress() != "" {
 		a.attempt = m.GetAttemptId()
