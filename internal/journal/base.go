@@ -2,8 +2,10 @@ package journal
 
 import (
 	"context"
+	"slices"
 
 	"github.com/understudy-dr/understudy/internal/fault"
+	"github.com/understudy-dr/understudy/internal/wire"
 )
 
 // Base is the state that the baseline of an epoch is laid over: of every sector the newest content that is durable and not
@@ -25,7 +27,10 @@ func (j *Journal) Base(ctx context.Context, epoch uint64) (_ *View, err error) {
 		return nil, fault.New(fault.Conflict, "journal: base", "of epoch %d, the journal is at %d", epoch, c.Number)
 	}
 	v.point = Point{Epoch: c.Number, Position: c.First}
-	if v.maps, err = j.mapUnflushed(ctx, &v.files, v.point); err != nil {
+	t := v.files.fold.tables.last()
+	v.sizes = t.limits()
+	v.disks = slices.DeleteFunc(slices.Concat(t.Disks, t.Joining), func(d wire.Disk) bool { return d.Bytes < v.sizes[d.Index] })
+	if v.maps, err = j.mapUnflushed(ctx, &v.files, v.disks, v.point); err != nil {
 		return nil, err
 	}
 	if j.meta.Parent != nil {

@@ -18,7 +18,7 @@ type parentRef struct {
 // CreateBranch makes a journal in dir that begins as this one was at p, and opens it. What is written to the branch stays in
 // the branch. The parent keeps p until DropBranch.
 func (j *Journal) CreateBranch(ctx context.Context, p Point, fsys vfs.FS, dir string, o Options) (*Journal, error) {
-	m, err := newMeta(j.meta.Disks)
+	m, err := newMeta(j.disksAt(p).Disks)
 	if err != nil {
 		return nil, err
 	}

@@ -20,6 +20,7 @@ import (
 	"github.com/understudy-dr/understudy/internal/fault"
 	"github.com/understudy-dr/understudy/internal/journal/layer"
 	"github.com/understudy-dr/understudy/internal/vfs"
+	"github.com/understudy-dr/understudy/internal/wire"
 )
 
 /*
@@ -86,14 +87,17 @@ type savedFold struct {
 	Highest uint64  `json:"highest"`
 	Data    uint64  `json:"data"`
 	Bio     uint64  `json:"bio"`
+	Tables  []table `json:"tables,omitempty"` // but the first, which is in journal.json
 }
 
 func saveFold(f fold) savedFold {
-	return savedFold{Closed: f.closed, Current: f.cur, Highest: f.highest, Data: f.data, Bio: f.bio}
+	return savedFold{Closed: f.closed, Current: f.cur, Highest: f.highest, Data: f.data, Bio: f.bio, Tables: f.tables[1:]}
 }
 
-func (s savedFold) fold() fold {
-	return fold{closed: slices.Clip(s.Closed), cur: s.Current, highest: s.Highest, data: s.Data, bio: s.Bio}
+// fold of a journal that was made for these disks.
+func (s savedFold) fold(disks []wire.Disk) fold {
+	t := append(tables{{Disks: disks}}, s.Tables...)
+	return fold{tables: t, closed: slices.Clip(s.Closed), cur: s.Current, highest: s.Highest, data: s.Data, bio: s.Bio}
 }
 
 // branchRef is a journal that stands on a point of this one.

@@ -330,7 +330,8 @@ func (j *Journal) writeOff(ctx context.Context, name string, cause error) error 
 
 // lostRanges is what a layer may have said of [from, to), disk by disk.
 func (j *Journal) lostRanges(ref *layerRef, from, to layer.Key) (list []layer.Range) {
-	for _, d := range j.meta.Disks {
+	p := j.snapshot()
+	for _, d := range p.fold.tables.extent() {
 		start, end := uint64(0), d.Bytes/layer.SectorSize
 		if d.Index == from.Disk {
 			start = from.Sector

@@ -9,6 +9,7 @@ import (
 	"github.com/understudy-dr/understudy/internal/encryption"
 	"github.com/understudy-dr/understudy/internal/fault"
 	"github.com/understudy-dr/understudy/internal/vfs"
+	"github.com/understudy-dr/understudy/internal/wire"
 )
 
 // directory is where a journal lives and who it is: what every reader and writer of its files needs.
@@ -17,7 +18,7 @@ type directory struct {
 	dir   string
 	id    [16]byte
 	key   *encryption.DataKey
-	disks diskSet
+	disks []wire.Disk // that the journal was made for; what it has now is in its fold
 }
 
 func (d *directory) path(name string) string { return filepath.Join(d.dir, name) }

@@ -54,7 +54,7 @@ func (j *Journal) flushInto(ctx context.Context, c *catalogue, s *segment, index
 	if err := j.writeTimeline(ctx, c, endsOf(index, s.baseEpoch), s.sum.Spans); err != nil {
 		return err
 	}
-	f := c.Fold.fold()
+	f := c.Fold.fold(j.disks)
 	f.restore(&s.sum)
 	c.Fold, c.Flushed, c.Frames = saveFold(f), s.number, c.Frames+uint64(s.sum.Frames)
 	return nil

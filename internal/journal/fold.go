@@ -41,6 +41,8 @@ type fold struct {
 	highest uint64 // named by anything
 	data    uint64 // of captured extents, over all epochs
 	bio     uint64 // that ends a bio, over all epochs
+	tables  tables
+	limits  diskSizes // of the last table; nil until it is asked for
 }
 
 func refuse(kind fault.Kind, h *wire.Header, format string, args ...any) error {
@@ -64,7 +66,7 @@ func typeName(t wire.Type) string {
 }
 
 // apply checks a frame against everything before it and adds it.
-func (s *fold) apply(f *wire.Frame, extents []wire.Extent, disks diskSet) error {
+func (s *fold) apply(f *wire.Frame, extents []wire.Extent) error {
 	h := &f.Header
 	if !h.Type.Durable() {
 		return refuse(fault.Invalid, h, "type %d is not stored", h.Type)
@@ -73,12 +75,15 @@ func (s *fold) apply(f *wire.Frame, extents []wire.Extent, disks diskSet) error 
 		return refuse(fault.Invalid, h, "positions %d to %d", h.First, h.Last)
 	}
 	if h.Type == wire.TypeEpochOpen {
-		return s.openEpoch(f, disks)
+		return s.openEpoch(f)
 	}
 	if h.Epoch != s.cur.Number || s.cur.Number == 0 {
 		return refuse(fault.Conflict, h, "epoch %d, the journal is at %d", h.Epoch, s.cur.Number)
 	}
-	if err := disks.contain(h, extents); err != nil {
+	if s.limits == nil {
+		s.limits = s.tables.last().limits()
+	}
+	if err := s.limits.contain(h, extents); err != nil {
 		return err
 	}
 	var err error
@@ -96,7 +101,7 @@ func (s *fold) apply(f *wire.Frame, extents []wire.Extent, disks diskSet) error 
 	return err
 }
 
-func (s *fold) openEpoch(f *wire.Frame, disks diskSet) error {
+func (s *fold) openEpoch(f *wire.Frame) error {
 	h := &f.Header
 	if h.Extents != 0 {
 		return refuse(fault.Invalid, h, "carries extents")
@@ -109,10 +114,11 @@ func (s *fold) openEpoch(f *wire.Frame, disks diskSet) error {
 	if err := json.Unmarshal(raw, &open); err != nil {
 		return refuse(fault.Invalid, h, "%w", err)
 	}
-	if err := disks.match(open.Disks); err != nil {
-		return refuse(fault.Conflict, h, "%w", err)
+	next, err := s.tables.begin(h.Epoch, &open)
+	if err != nil {
+		return refuse(fault.KindOf(err), h, "%w", err)
 	}
-	if c := &s.cur; h.Epoch == c.Number && h.First == c.First && open.Capture == c.Capture && h.Epoch != 0 {
+	if c := &s.cur; h.Epoch == c.Number && h.First == c.First && open.Capture == c.Capture && h.Epoch != 0 && len(next) == len(s.tables) {
 		return nil // said again after a lost acknowledgement
 	}
 	if h.Epoch <= s.cur.Number {
@@ -127,6 +133,7 @@ func (s *fold) openEpoch(f *wire.Frame, disks diskSet) error {
 	if s.cur.Number != 0 {
 		s.closed = append(s.closed, s.cur)
 	}
+	s.tables, s.limits = next, nil
 	s.cur = epoch{Number: h.Epoch, First: h.First, Capture: open.Capture, Reason: open.Reason}
 	s.highest = max(s.highest, h.Last)
 	return nil
@@ -173,10 +180,10 @@ func (e *epoch) reach(h *wire.Header) {
 }
 
 func (s *fold) addBaseline(h *wire.Header, extents []wire.Extent) error {
-	if s.cur.Done {
-		return refuse(fault.Conflict, h, "the baseline of epoch %d is complete", h.Epoch)
-	}
 	for i := range extents {
+		if s.cur.Done && !s.tables.last().joins(&extents[i]) {
+			return refuse(fault.Conflict, h, "the baseline of epoch %d is complete", h.Epoch)
+		}
 		if extents[i].Position != s.cur.First {
 			return refuse(fault.Invalid, h, "position %d, the epoch's first is %d", extents[i].Position, s.cur.First)
 		}
@@ -225,6 +232,9 @@ func (s *fold) restore(sum *summary) {
 		s.cur = e
 	}
 	s.highest, s.data, s.bio = sum.Highest, sum.Data, sum.Bio
+	if n := len(s.tables) - 1; len(sum.Tables) > n {
+		s.tables, s.limits = append(s.tables[:len(s.tables):len(s.tables)], sum.Tables[n:]...), nil
+	}
 }
 
 // epochs calls yield from the newest to the oldest.

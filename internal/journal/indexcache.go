@@ -32,7 +32,7 @@ func (j *Journal) entries(p *published, s *segment) ([]entry, error) {
 	if err == nil {
 		return index, nil
 	}
-	before := p.cat.Fold.fold()
+	before := p.cat.Fold.fold(j.disks)
 	for _, old := range p.sealed {
 		if old.number < s.number {
 			before.restore(&old.sum)

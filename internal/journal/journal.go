@@ -159,7 +159,7 @@ func (j *Journal) State() State {
 	p := j.snapshot()
 	c := &p.fold.cur
 	s := State{
-		ID: j.meta.ID, Disks: j.meta.Disks, CaptureID: c.Capture, Epoch: c.Number, First: c.First, BaselineDone: c.Done,
+		ID: j.meta.ID, Disks: p.fold.tables.last().Disks, Joining: p.fold.tables.last().Joining, CaptureID: c.Capture, Epoch: c.Number, First: c.First, BaselineDone: c.Done,
 		Durable: p.fold.bio, Highest: p.fold.highest, Watermark: unixTime(c.Water), Bytes: p.bytes, Segments: len(p.sealed),
 		Frames: p.cat.Frames + p.frames,
 	}
@@ -242,7 +242,7 @@ func (j *Journal) Append(f wire.Frame) error {
 	if err := j.place(&f); err != nil {
 		return err
 	}
-	s, err := j.tail.stage(&f, j.disks)
+	s, err := j.tail.stage(&f)
 	if err != nil {
 		return err
 	}

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"path/filepath"
-	"slices"
 	"time"
 
 	"github.com/zeebo/xxh3"
@@ -25,11 +24,13 @@ const (
 
 // The formats of a journal's directory, newest first and never renumbered.
 //
+//	3  epochs may have disks of their own: tables in the catalogue and in summaries of sidecars
 //	2  key.json, catalogue, layers, timelines; segments and index sidecars are enciphered
 //	1  journal.json, tail.mark, segments of verbatim frames, index sidecars
 const (
 	FormatV1 = 1
 	FormatV2 = 2
+	FormatV3 = 3
 )
 
 const maxMeta = 1 << 20
@@ -39,7 +40,7 @@ type meta struct {
 	Format  int         `json:"formatVersion"`
 	ID      string      `json:"id"` // 32 hex digits
 	Created time.Time   `json:"created"`
-	Disks   []wire.Disk `json:"disks"`
+	Disks   []wire.Disk `json:"disks"`            // that it was made for; see table
 	Parent  *parentRef  `json:"parent,omitempty"` // of a branch
 	Sum     string      `json:"xxh3"`             // of this document with an empty sum, re-encoded
 }
@@ -48,18 +49,13 @@ func newMeta(disks []wire.Disk) (meta, error) {
 	if len(disks) == 0 {
 		return meta{}, fault.New(fault.Invalid, "journal: create", "no disks")
 	}
-	sorted := slices.SortedFunc(slices.Values(disks), func(a, b wire.Disk) int { return int(a.Index) - int(b.Index) })
-	for i, d := range sorted {
-		if d.Bytes == 0 || d.Bytes > 1<<56 || d.Bytes%wire.SectorSize != 0 {
-			return meta{}, fault.New(fault.Invalid, "journal: create", "disk %d has %d bytes", d.Index, d.Bytes)
-		}
-		if i > 0 && sorted[i-1].Index == d.Index {
-			return meta{}, fault.New(fault.Invalid, "journal: create", "two disks with index %d", d.Index)
-		}
+	sorted, err := sortDisks(disks)
+	if err != nil {
+		return meta{}, fault.Wrap("journal: create", err)
 	}
 	var id [16]byte
 	_, _ = rand.Read(id[:]) // never fails, by its contract
-	return meta{Format: FormatV2, ID: hex.EncodeToString(id[:]), Created: time.Now().UTC().Truncate(time.Second), Disks: sorted}, nil
+	return meta{Format: FormatV3, ID: hex.EncodeToString(id[:]), Created: time.Now().UTC().Truncate(time.Second), Disks: sorted}, nil
 }
 
 func (m meta) sum() (string, error) {
@@ -92,8 +88,8 @@ func parseMeta(b []byte) (meta, error) {
 	if err := json.Unmarshal(b, &version); err != nil {
 		return m, fault.New(fault.Corruption, "journal: "+metaName, "%w", err)
 	}
-	if version.Format > FormatV2 {
-		return m, fault.New(fault.Unsupported, "journal: "+metaName, "format %d, this build reads up to %d", version.Format, FormatV2).
+	if version.Format > FormatV3 {
+		return m, fault.New(fault.Unsupported, "journal: "+metaName, "format %d, this build reads up to %d", version.Format, FormatV3).
 			WithHint("open it with the version that wrote it, or a later one")
 	}
 	if err := json.Unmarshal(b, &m); err != nil {

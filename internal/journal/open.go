@@ -134,7 +134,7 @@ func (j *Journal) load(ctx context.Context) error {
 	if m, err = j.upgrade(ctx, m); err != nil {
 		return err
 	}
-	j.meta, j.id, j.disks = m, m.idBytes(), newDiskSet(m.Disks)
+	j.meta, j.id, j.disks = m, m.idBytes(), m.Disks
 	if err := j.unlock(ctx, j.o.Keys); err != nil {
 		return err
 	}
@@ -157,14 +157,23 @@ func (j *Journal) load(ctx context.Context) error {
 	return j.loadSegments()
 }
 
-// upgrade gives a journal of format 1 a key and a catalogue. Its segments stay as they are until they are flushed.
+// upgrade gives a journal of format 1 a key and a catalogue. Its segments stay as they are until they are flushed. One of
+// format 2 differs in its name only: what wrote it would take other disks for damage.
 func (j *Journal) upgrade(ctx context.Context, m meta) (meta, error) {
-	if m.Format >= FormatV2 {
+	if m.Format >= FormatV3 {
 		return m, nil
 	}
-	j.log.Info("journal: brought to format 2", "dir", j.dir)
-	m.Format = FormatV2
-	return m, writeIdentity(ctx, j.fs, j.dir, m, &catalogue{Next: 1, Remote: j.o.Remote}, j.o)
+	from := m.Format
+	m.Format = FormatV3
+	j.log.Info("journal: brought to another format", "dir", j.dir, "from", from, "to", m.Format)
+	if from < FormatV2 {
+		return m, writeIdentity(ctx, j.fs, j.dir, m, &catalogue{Next: 1, Remote: j.o.Remote}, j.o)
+	}
+	b, err := m.encode()
+	if err != nil {
+		return m, err
+	}
+	return m, vfs.Fault("journal: open "+j.dir, vfs.WriteAtomic(j.fs, j.path(metaName), b))
 }
 
 func (j *Journal) openBlobs() error {
@@ -190,7 +199,7 @@ func (j *Journal) loadCatalogue(ctx context.Context) error {
 		}
 	}
 	j.pub.cat, j.pub.retained = c, c.Retained
-	j.before = c.Fold.fold()
+	j.before = c.Fold.fold(j.disks)
 	j.pub.fold = j.before
 	// This catalogue may be there once only, not be durable, or not be in object storage yet: nothing is deleted on its word
 	// before it was written again.

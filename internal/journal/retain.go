@@ -61,7 +61,7 @@ func (r *retained) retainable(reaches []reach, at Point) bool {
 
 // flushed is the newest state that is in layers, whole; the zero Version when there is none.
 func (c *catalogue) flushed() (layer.Version, int64) {
-	f := c.Fold.fold()
+	f := c.Fold.fold(nil)
 	for e := range f.epochs {
 		if e.recoverable() {
 			// The last bio may be later than the watermark, when the one after it was cut in two by the segment's end.

@@ -39,14 +39,14 @@ type staged struct {
 }
 
 // stage checks a frame. What it would add to the index is in b.fresh until commit.
-func (b *builder) stage(f *wire.Frame, disks diskSet) (staged, error) {
+func (b *builder) stage(f *wire.Frame) (staged, error) {
 	var err error
 	if b.extents, err = f.ExtentTable(b.extents); err != nil {
 		return staged{}, err
 	}
 	clock := b.fold.cur.Clock
 	s := staged{fold: b.fold, raw: int64(f.Header.RawBytes)}
-	if err := s.fold.apply(f, b.extents, disks); err != nil {
+	if err := s.fold.apply(f, b.extents); err != nil {
 		return staged{}, err
 	}
 	if n := countEntries(b.extents); n > maxFrameEntries {
@@ -94,7 +94,7 @@ func (b *builder) fits(f *wire.Frame, limit int64) bool {
 // segment is the sealed form.
 func (b *builder) segment() *segment {
 	s := &segment{number: b.number, bytes: b.bytes, baseEpoch: b.baseEpoch, entries: len(b.index)}
-	s.sum = summary{Frames: b.frames, Highest: b.fold.highest, Data: b.fold.data, Bio: b.fold.bio, Spans: b.spans}
+	s.sum = summary{Frames: b.frames, Highest: b.fold.highest, Data: b.fold.data, Bio: b.fold.bio, Spans: b.spans, Tables: b.fold.tables[1:]}
 	for e := range b.fold.epochs {
 		if len(b.epochs) == 0 || e.Number < b.epochs[0] {
 			break
@@ -121,7 +121,7 @@ func (d *directory) scan(f *segFile, before fold) (b *builder, good int64, err e
 			b.torn = fault.Is(err, fault.Corruption)
 			return b, at, d.located(number, at, err)
 		}
-		s, err := b.stage(&frame, d.disks)
+		s, err := b.stage(&frame)
 		if err != nil {
 			return b, at, d.located(number, at, err)
 		}

@@ -53,6 +53,7 @@ type summary struct {
 	Bio     uint64  `json:"bio"`
 	Epochs  []epoch `json:"epochs"` // current at some frame of this segment, as they were at its end
 	Spans   []span  `json:"spans"`
+	Tables  []table `json:"tables,omitempty"` // all up to this segment's end but the first, which is in journal.json
 }
 
 // span bounds the ends of bios of one epoch in one segment.

@@ -9,10 +9,11 @@ import (
 // State is what the journal durably holds.
 type State struct {
 	ID           string
-	Disks        []wire.Disk
-	CaptureID    string // of the newest epoch; "" when there is none
-	Epoch        uint64 // newest epoch; 0 when there is none
-	First        uint64 // its first position
+	Disks        []wire.Disk // of the newest epoch
+	Joining      []wire.Disk // copied in it, and part of none of its points
+	CaptureID    string      // of the newest epoch; "" when there is none
+	Epoch        uint64      // newest epoch; 0 when there is none
+	First        uint64      // its first position
 	BaselineDone bool
 	Durable      uint64    // highest position that ends a bio, over all epochs
 	Highest      uint64    // highest position named by anything

@@ -26,7 +26,7 @@ func (j *Journal) Usage() Usage {
 		u.Unflushed += p.tail.bytes
 		u.Segments++
 	}
-	for _, d := range j.meta.Disks {
+	for _, d := range p.fold.tables.last().Disks {
 		u.Logical += int64(d.Bytes)
 	}
 	live := int64(0)

@@ -51,14 +51,14 @@ func Verify(ctx context.Context, fsys vfs.FS, dir string, o VerifyOptions) (r Re
 		return r, r.note(err)
 	}
 	r.ID = m.ID
-	v := verifier{directory: directory{fs: fsys, dir: dir, id: m.idBytes(), disks: newDiskSet(m.Disks)}, r: &r, o: o, cat: &catalogue{}}
+	v := verifier{directory: directory{fs: fsys, dir: dir, id: m.idBytes(), disks: m.Disks}, r: &r, o: o, cat: &catalogue{}}
 	if err := v.open(ctx, m); err != nil {
 		return r, r.note(err)
 	}
 	if err := v.layers(ctx); err != nil {
 		return r, err
 	}
-	v.fold = v.cat.Fold.fold()
+	v.fold = v.cat.Fold.fold(v.disks)
 	err = v.segmentsFrom(ctx, v.cat.Flushed)
 	v.tellTimes()
 	return r, err

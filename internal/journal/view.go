@@ -17,6 +17,8 @@ type View struct {
 	j      *Journal
 	point  Point
 	files  published
+	disks  []wire.Disk
+	sizes  diskSizes
 	maps   map[uint16][]piece // of what is not in layers yet
 	parent *View              // of a branch
 	closed atomic.Bool
@@ -35,6 +37,8 @@ func (j *Journal) View(ctx context.Context, p Point) (_ *View, err error) {
 		return nil, err
 	}
 	v := &View{j: j, point: p, files: j.hold()}
+	v.disks = v.files.fold.tables.of(p.Epoch).Disks
+	v.sizes = sizesOf(v.disks)
 	defer func() {
 		if err != nil {
 			j.release(&v.files)
@@ -45,7 +49,7 @@ func (j *Journal) View(ctx context.Context, p Point) (_ *View, err error) {
 			return nil, err
 		}
 	}
-	if v.maps, err = j.mapUnflushed(ctx, &v.files, p); err != nil {
+	if v.maps, err = j.mapUnflushed(ctx, &v.files, v.disks, p); err != nil {
 		return nil, err
 	}
 	if j.meta.Parent != nil {
@@ -57,10 +61,10 @@ func (j *Journal) View(ctx context.Context, p Point) (_ *View, err error) {
 }
 
 // mapUnflushed finds what the segments that are not in layers say at p.
-func (j *Journal) mapUnflushed(ctx context.Context, files *published, p Point) (map[uint16][]piece, error) {
+func (j *Journal) mapUnflushed(ctx context.Context, files *published, disks []wire.Disk, p Point) (map[uint16][]piece, error) {
 	mappers := map[uint16]*mapper{}
-	for index := range j.disks {
-		mappers[index] = &mapper{}
+	for _, d := range disks {
+		mappers[d.Index] = &mapper{}
 	}
 	for _, s := range files.sealed {
 		if err := ctx.Err(); err != nil {
@@ -100,7 +104,7 @@ func addEntries(mappers map[uint16]*mapper, index []entry, number, baseEpoch uin
 func (v *View) Point() Point { return v.point }
 
 // Disks of the server at that point.
-func (v *View) Disks() []wire.Disk { return v.j.meta.Disks }
+func (v *View) Disks() []wire.Disk { return v.disks }
 
 // Memory is what the View's maps take, in bytes.
 func (v *View) Memory() int64 {
@@ -133,12 +137,12 @@ func (v *View) check(disk uint16, off, length int64) error {
 	if err := v.j.isClosed(); err != nil {
 		return err
 	}
-	d, ok := v.j.disks[disk]
+	bytes, ok := v.sizes[disk]
 	if !ok {
 		return fault.New(fault.NotFound, "journal: view", "disk %d is unknown", disk)
 	}
-	if off < 0 || length < 0 || uint64(off) > d.Bytes || uint64(length) > d.Bytes-uint64(off) {
-		return fault.New(fault.Invalid, "journal: view", "range %d+%d is outside disk %d of %d bytes", off, length, disk, d.Bytes)
+	if off < 0 || length < 0 || uint64(off) > bytes || uint64(length) > bytes-uint64(off) {
+		return fault.New(fault.Invalid, "journal: view", "range %d+%d is outside disk %d of %d bytes", off, length, disk, bytes)
 	}
 	return nil
 }

@@ -11,13 +11,14 @@ const ALPN = "understudy-wire"
 
 // The protocol versions, newest first, a line of reason each; never renumbered.
 const (
+	V4 uint32 = 4 // disks come, go and grow: an epoch says its disks and which join, a welcome says the journal's
 	V3 uint32 = 3 // the agent may ask for digests of what the journal holds
 	V2 uint32 = 2 // frames of format 2; the server may ask for ranges to be read again
 	V1 uint32 = 1 // hello, welcome, refuse, ack; frames of format 1
 )
 
 // Versions that this build speaks, best first.
-var Versions = []uint32{V3, V2, V1}
+var Versions = []uint32{V4, V3, V2, V1}
 
 // Choose picks the best version that both sides speak.
 func Choose(offered []uint32) (uint32, error) {
@@ -60,6 +61,9 @@ type Welcome struct {
 	Durable      uint64 `json:"durable"` // highest durable position that ends a bio, over all epochs
 	Highest      uint64 `json:"highest"` // highest position named by anything in the journal: a new base starts above it
 	Frames       uint64 `json:"frames"`  // durable frames in the journal: baseline moves no position, but is counted
+	// Of the newest epoch, or those that the journal was made for. From V4 on.
+	Disks   []Disk `json:"disks,omitempty"`
+	Joining []Disk `json:"joining,omitempty"`
 }
 
 // EpochOpen begins an epoch in the journal.
@@ -67,6 +71,8 @@ type EpochOpen struct {
 	Capture string `json:"captureId"`
 	Reason  string `json:"reason"` // initial, gap, tracking-lost, journal-changed, rolled-back, repair
 	Disks   []Disk `json:"disks"`
+	// Joining disks, and disks at sizes to come, are copied in this epoch and are part of no point of it. From V4 on.
+	Joining []Disk `json:"joining,omitempty"`
 	// Repairs names every Repair whose ranges the baseline of this epoch reads again.
 	Repairs []uint64 `json:"repairs,omitempty"`
 }

@@ -14,7 +14,7 @@ import (
 )
 
 func TestChoose(t *testing.T) {
-	for want, offered := range map[uint32][]uint32{wire.V1: {9, wire.V1}, wire.V2: {wire.V1, wire.V2, 9}, wire.V3: {wire.V1, wire.V2, wire.V3, 9}} {
+	for want, offered := range map[uint32][]uint32{wire.V1: {9, wire.V1}, wire.V2: {wire.V1, wire.V2, 9}, wire.V3: {wire.V1, wire.V2, wire.V3, 9}, wire.V4: {wire.V3, wire.V4, 9}} {
 		v, err := wire.Choose(offered)
 		require.NoError(t, err)
 		require.Equal(t, want, v)

@@ -68,7 +68,7 @@ func TestDigestsOfTheBase(t *testing.T) {
 	h := newHouse(t)
 	p := h.dial(server)
 	p.hello(nil)
-	require.Equal(t, wire.V3, p.welcomed().Version)
+	require.Equal(t, wire.V4, p.welcomed().Version)
 	p.send(openEpoch(t, 1, 100), data(1, 101, 8, 1), baselineDone(1, 101), openEpoch(t, 2, 200), data(2, 201, 0, 2))
 	p.acked(5)
 	p.send(message(t, wire.TypeBase, 2, wire.Base{Key: testKey}))

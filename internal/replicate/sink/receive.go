@@ -152,6 +152,9 @@ func (se *session) append(f wire.Frame) error {
 	if !f.Type.Durable() {
 		return fault.New(fault.Invalid, "sink: receive", "a frame of type %d after hello", f.Type)
 	}
+	if err := se.sameDisks(&f); err != nil {
+		return err
+	}
 	if err := se.s.roomFor(se.r, int64(len(f.Bytes))); err != nil {
 		return err
 	}
@@ -165,6 +168,18 @@ func (se *session) append(f wire.Frame) error {
 		return nil
 	}
 	return se.answered(&f)
+}
+
+// sameDisks holds an agent that knows of no change to the disks that it was welcomed with.
+func (se *session) sameDisks(f *wire.Frame) error {
+	if f.Type != wire.TypeEpochOpen || se.version >= wire.V4 {
+		return nil
+	}
+	var open wire.EpochOpen
+	if err := f.Unmarshal(&open); err != nil {
+		return err
+	}
+	return match(se.j, se.version, append(open.Disks, open.Joining...))
 }
 
 // acknowledge syncs, then says so. frames counts from the beginning of the connection.

@@ -99,7 +99,7 @@ func TestRepairOfAnOldAgent(t *testing.T) {
 
 	p = h.dial(server)
 	p.hello(nil)
-	require.Equal(t, wire.V3, p.welcomed().Version)
+	require.Equal(t, wire.V4, p.welcomed().Version)
 	require.Equal(t, []Range{{Sectors: 1}}, p.asked().Ranges, "upgraded")
 }
 

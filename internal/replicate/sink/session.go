@@ -87,7 +87,7 @@ func (se *session) run(ctx context.Context, t *tls.Conn) error {
 	if err != nil {
 		return err
 	}
-	if err := se.take(id, hello); err != nil {
+	if err := se.take(id, version, hello); err != nil {
 		return se.because(err)
 	}
 	defer se.leave()
@@ -115,7 +115,7 @@ func (se *session) hello() (wire.Hello, error) {
 
 // take makes this the one session of its source server. The one before is fenced and has let go of the journal when
 // take returns.
-func (se *session) take(id string, hello wire.Hello) error {
+func (se *session) take(id string, version uint32, hello wire.Hello) error {
 	r := se.s.known(id)
 	if r == nil {
 		return errNotAdmitted(id)
@@ -130,7 +130,7 @@ func (se *session) take(id string, hello wire.Hello) error {
 		r.mu.Unlock()
 		return errDetached(id)
 	}
-	if err := match(j, hello.Disks); err != nil {
+	if err := match(j, version, hello.Disks); err != nil {
 		r.mu.Unlock()
 		return err
 	}
@@ -163,10 +163,14 @@ func (se *session) welcome(version uint32, hello wire.Hello) error {
 		return err
 	}
 	st := se.j.State()
-	m, err := wire.Message(wire.TypeWelcome, 0, 0, 0, 0, wire.Welcome{
+	w := wire.Welcome{
 		Version: version, Session: se.number, Journal: st.ID, Capture: st.CaptureID, Epoch: st.Epoch, First: st.First,
 		BaselineDone: st.BaselineDone, Durable: st.Durable, Highest: st.Highest, Frames: st.Frames,
-	})
+	}
+	if version >= wire.V4 {
+		w.Disks, w.Joining = st.Disks, st.Joining
+	}
+	m, err := wire.Message(wire.TypeWelcome, 0, 0, 0, 0, w)
 	if err != nil {
 		return err
 	}

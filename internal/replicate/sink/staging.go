@@ -99,7 +99,7 @@ func (r *replica) disconnect(cause error) {
 // disk is in use before reading it.
 const minRoom = 1 << 30
 
-// CreateStaging makes its journal, if there is room. An existing one of the same disks is reused; others are a Conflict.
+// CreateStaging makes its journal, if there is room. An existing one is reused, unless a disk has shrunk: that is a Conflict.
 func (s *Server) CreateStaging(ctx context.Context, serverID string, disks []StagingDisk) (reused bool, err error) {
 	r, err := s.replica(serverID)
 	if err != nil {
@@ -130,10 +130,10 @@ func (s *Server) CreateStaging(ctx context.Context, serverID string, disks []Sta
 	return false, j.Close()
 }
 
-// reuse looks for a journal of the same disks.
+// reuse looks for a journal that can go on with these disks.
 func (s *Server) reuse(ctx context.Context, r *replica, disks []wire.Disk) (bool, error) {
 	if j := r.journal(); j != nil {
-		return true, match(j, disks)
+		return true, match(j, wire.V4, disks)
 	}
 	j, err := s.open(ctx, r.id)
 	if fault.Is(err, fault.NotFound) {
@@ -142,7 +142,7 @@ func (s *Server) reuse(ctx context.Context, r *replica, disks []wire.Disk) (bool
 	if err != nil {
 		return false, err
 	}
-	err = errors.Join(match(j, disks), j.Close())
+	err = errors.Join(match(j, wire.V4, disks), j.Close())
 	return err == nil, err
 }
 
@@ -163,8 +163,12 @@ func (s *Server) open(ctx context.Context, serverID string) (*journal.Journal, e
 	return j, err
 }
 
-// match tells whether a journal was made for these disks, and what to do when it was not.
-func match(j *journal.Journal, disks []wire.Disk) error {
+// match tells whether a journal can go on with these disks, and what to do when it cannot. Agents before V4 cannot say that
+// disks have changed.
+func match(j *journal.Journal, version uint32, disks []wire.Disk) error {
+	if version >= wire.V4 {
+		return fault.Wrap("sink: staging", j.TakesDisks(disks))
+	}
 	if err := j.MatchDisks(disks); err != nil {
 		return fault.New(fault.KindOf(err), "sink: staging", "%w", err).
 			WithHint("run the agent with the disks it had before, or stop replication and start it again, which deletes what was replicated and copies all disks anew")
