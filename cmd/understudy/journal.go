@@ -93,7 +93,7 @@ func verificationOf(r journal.Report) verification {
 	}
 	for _, d := range r.Damage {
 		out := schema.Damage{Device: fmt.Sprintf("disk %d", d.Disk), Offset: int64(d.Sector) * wire.SectorSize, Bytes: int64(d.Sectors) * wire.SectorSize,
-			Position: d.Position, File: d.File, FoundAt: d.FoundAt}
+			Position: d.Position, File: d.File, FoundAt: d.FoundAt, HistoryEnds: d.Cut}
 		if !d.Written.IsZero() {
 			out.Written = &d.Written
 		}

@@ -187,7 +187,10 @@ func printDamage(out io.Writer, all []schema.Damage) error {
 			break
 		}
 		place, length := fmt.Sprintf("%d-%d", d.Offset, d.Offset+d.Bytes), humanBytes(d.Bytes)
-		if d.Bytes == 0 {
+		switch {
+		case d.HistoryEnds && d.Bytes == 0:
+			place, length = "history ended", "-"
+		case d.Bytes == 0:
 			place, length = "from "+fmt.Sprint(d.Offset), "a whole file"
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", d.Device, place, length, stamp(d.Written), d.FoundAt.UTC().Format(instantFormat), d.File)

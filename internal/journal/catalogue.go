@@ -59,6 +59,7 @@ type catalogue struct {
 	Merging    [][]uint64    `json:"merging,omitempty"`
 	Timelines  []timelineRef `json:"timelines"` // oldest first
 	Retained   retained      `json:"retained"`
+	Floor      uint64        `json:"floor,omitempty"` // positions up to it were lost, and are not given again
 	Branches   []branchRef   `json:"branches,omitempty"`
 	Damage     []Damage      `json:"damage,omitempty"`
 	Scrub      scrubState    `json:"scrub"`
@@ -275,7 +276,7 @@ func catalogueNumber(name string) (generation uint64, err error) {
 // if any, leave the published list with it.
 func (j *Journal) commit(ctx context.Context, c *catalogue) error {
 	old := j.catalogue()
-	if err := j.notSuperseded(ctx, old.Generation); err != nil {
+	if err := j.notSuperseded(ctx); err != nil {
 		return err
 	}
 	settled := !j.unsettled
@@ -307,6 +308,9 @@ func (j *Journal) commit(ctx context.Context, c *catalogue) error {
 	}
 	j.mu.Unlock()
 	j.discard(old, c, flushed)
+	if len(c.Damage) < len(old.Damage) {
+		j.forgetAside(c)
+	}
 	if c.Remote {
 		return j.publishRemote(ctx)
 	}
@@ -376,7 +380,7 @@ func (j *Journal) remoteCatalogues(ctx context.Context, generation uint64) ([]bl
 
 // notSuperseded makes sure, once after opening and before anything is changed, that object storage is this journal's, and that this
 // directory is no old copy: on its word everything would be deleted that came after.
-func (j *Journal) notSuperseded(ctx context.Context, generation uint64) error {
+func (j *Journal) notSuperseded(ctx context.Context) error {
 	if j.newest || !j.o.Remote {
 		return nil
 	}
@@ -387,7 +391,7 @@ func (j *Journal) notSuperseded(ctx context.Context, generation uint64) error {
 	case err != nil:
 		return err
 	}
-	_, err := j.remoteCatalogues(ctx, generation)
+	_, err := j.remoteCatalogues(ctx, j.loaded)
 	j.newest = err == nil
 	return err
 }
@@ -436,6 +440,9 @@ type Damage struct {
 	Position uint64    `json:"position"`         // of the write; 0 where not even that is known
 	Written  time.Time `json:"written,omitzero"` // when, where that is known
 	FoundAt  time.Time `json:"foundAt"`
+	// Cut says that history ended there: every state from that write on is gone until its source had sent everything again. Nothing that is left
+	// shows it, so there is nothing to repair.
+	Cut bool `json:"cut,omitempty"`
 }
 
 func (d *Damage) same(o *Damage) bool {
@@ -453,6 +460,9 @@ func (c *catalogue) forgetDamage() {
 		there[name] = true
 	}
 	c.Damage = slices.DeleteFunc(c.Damage, func(d Damage) bool {
+		if d.Cut {
+			return !d.inWindow(&c.Retained)
+		}
 		number, segment := parseName(d.File, segSuffix)
 		return !there[d.File] && !(segment && number > c.Flushed)
 	})

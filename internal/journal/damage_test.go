@@ -41,7 +41,9 @@ func dataFrame(epoch, pos, sector uint64, fill byte) []byte {
 }
 
 // small is a journal of three segments, the last one unsealed, and what disk 0 holds at each position.
-func small(t testing.TB, o Options) (*vfstest.MemFS, map[uint64][]byte) {
+func small(t testing.TB, o Options) (*vfstest.MemFS, map[uint64][]byte) { return smallOf(t, o, 15) }
+
+func smallOf(t testing.TB, o Options, writes uint64) (*vfstest.MemFS, map[uint64][]byte) {
 	fs := vfstest.New()
 	o.Log, o.SegmentBytes = quiet, 1400
 	j, err := Create(t.Context(), fs, simDir, simDisks, o)
@@ -50,7 +52,7 @@ func small(t testing.TB, o Options) (*vfstest.MemFS, map[uint64][]byte) {
 	states := map[uint64][]byte{100: bytes.Clone(disk)}
 	require.NoError(t, j.Append(mustParse(t, epochFrame(t, 1, 100))))
 	require.NoError(t, j.Append(mustParse(t, doneFrame(1, 100))))
-	for i := uint64(1); i <= 15; i++ {
+	for i := uint64(1); i <= writes; i++ {
 		require.NoError(t, j.Append(mustParse(t, dataFrame(1, 100+i, i*2%20, byte(i)))))
 		copy(disk[i*2%20*512:], bytes.Repeat([]byte{byte(i)}, 1024))
 		states[100+i] = bytes.Clone(disk)
@@ -111,7 +113,7 @@ func TestEveryByteFlipped(t *testing.T) {
 	}
 }
 
-// A tail whose mark says nothing yet is cut at any point: what is left is a prefix. Below the mark it is corruption.
+// A tail whose mark says nothing yet is cut at any point: what is left is a prefix. Below the mark it is corruption, and history ends there.
 func TestEveryTruncation(t *testing.T) {
 	fs, states := small(t, Options{Keys: testKeys})
 	files := fs.Snapshot()
@@ -119,9 +121,15 @@ func TestEveryTruncation(t *testing.T) {
 	whole := files[tail]
 	for cut := range whole {
 		files[tail] = whole[:cut]
-		errs := truthful(t, vfstest.Restore(files, simDir), states, cut)
-		require.Len(t, errs, 1, "cut at %d", cut)
-		require.Equal(t, fault.Corruption, fault.KindOf(errs[0]), errs[0])
+		restored := vfstest.Restore(files, simDir)
+		r, err := Verify(t.Context(), restored, simDir, VerifyOptions{Keys: testKeys})
+		require.NoError(t, err)
+		require.Len(t, r.Problems, 1, "cut at %d", cut)
+		errs := truthful(t, restored, states, cut)
+		require.NotEmpty(t, errs, "cut at %d", cut)
+		for _, err := range errs {
+			require.Equal(t, fault.NotFound, fault.KindOf(err), err)
+		}
 	}
 	files[simDir+"/"+markName] = mark{segment: 2}.encode()
 	last := len(states)

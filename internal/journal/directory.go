@@ -26,11 +26,12 @@ func (d *directory) path(name string) string { return filepath.Join(d.dir, name)
 // listed is the segments of a directory.
 type listed struct {
 	first, last uint64 // without gaps between; first is after when there are none
+	top         uint64 // the last of all; beyond last where one between is missing
 	sidecars    map[uint64]bool
 	flushed     []uint64 // left over from before
 }
 
-// segments lists segment numbers, which must have no gap after the flushed ones.
+// segments lists segment numbers, which must have no gap after the flushed ones. With Corruption it lists what is before the gap.
 func (d *directory) segments(flushed uint64) (l listed, err error) {
 	names, err := d.fs.List(d.dir)
 	if err != nil {
@@ -54,15 +55,16 @@ func (d *directory) segments(flushed uint64) (l listed, err error) {
 	l.flushed = slices.Sorted(maps.Keys(left))
 	slices.Sort(numbers)
 	for _, n := range numbers {
-		if n != l.last+1 {
-			return l, fault.New(fault.Corruption, "journal: list "+d.dir, "%s is missing", segName(l.last+1))
+		if n == l.last+1 {
+			l.last = n
 		}
-		l.last = n
+		l.top = n
 	}
 	for n := range l.sidecars {
-		if n > l.last {
-			return l, fault.New(fault.Corruption, "journal: list "+d.dir, "%s is missing, its index is there", segName(n))
-		}
+		l.top = max(l.top, n)
+	}
+	if l.top = max(l.top, l.last); l.top > l.last {
+		return l, fault.New(fault.Corruption, "journal: list "+d.dir, "%s is missing", segName(l.last+1))
 	}
 	return l, nil
 }

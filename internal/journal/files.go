@@ -230,6 +230,7 @@ func (d *directory) removeSegment(number uint64) error {
 // sweepOrphans finds objects that no catalogue names, so that they are deleted: a crash left them.
 func (j *Journal) sweepOrphans(ctx context.Context) error {
 	c := j.catalogue()
+	j.forgetAside(c)
 	kept := map[string]bool{}
 	var left []garbage
 	for name := range c.names {

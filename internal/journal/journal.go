@@ -91,6 +91,7 @@ type Journal struct {
 	upkeep    sync.Mutex
 	tried     uint64    // generation of the newest catalogue that may be on disk
 	unsettled bool      // it may be there half: it is written anew before anything is deleted
+	loaded    uint64    // generation of the catalogue that it was opened with
 	remoteAt  uint64    // generation of the catalogue that is in object storage
 	newest    bool      // there is no later one there
 	orphans   bool      // were swept
@@ -160,7 +161,7 @@ func (j *Journal) State() State {
 	c := &p.fold.cur
 	s := State{
 		ID: j.meta.ID, Disks: p.fold.tables.last().Disks, Joining: p.fold.tables.last().Joining, CaptureID: c.Capture, Epoch: c.Number, First: c.First, BaselineDone: c.Done,
-		Durable: p.fold.bio, Highest: p.fold.highest, Watermark: unixTime(c.Water), Bytes: p.bytes, Segments: len(p.sealed),
+		Durable: p.fold.bio, Highest: max(p.fold.highest, p.cat.Floor), Watermark: unixTime(c.Water), Bytes: p.bytes, Segments: len(p.sealed),
 		Frames: p.cat.Frames + p.frames,
 	}
 	for i := range p.cat.Runs {

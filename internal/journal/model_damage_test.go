@@ -15,7 +15,7 @@ import (
 	"github.com/understudy-dr/understudy/internal/wire"
 )
 
-// Bytes of layers, timelines, sealed segments and sidecars change, a few files at a time, while everything goes on. What is read is true
+// Bytes of layers, timelines, segments and sidecars change, a few files at a time, while everything goes on. What is read is true
 // or a Corruption, nothing stops, and when the source has sent everything again all that is newer is whole. Some of what is older is, too.
 func TestModelDamage(t *testing.T) {
 	var lost, healed atomic.Int64
@@ -94,9 +94,33 @@ func (m *model) damage() {
 	}
 	if m.rng.IntN(2) == 0 {
 		require.NoError(m.t, m.j.Close())
+		before := m.j.State()
+		if m.rng.IntN(2) == 0 {
+			m.damageTail(files, simDir+"/"+segName(tail))
+		}
 		var err error
 		m.j, err = Open(m.t.Context(), m.fs, m.j.dir, m.o)
 		require.NoError(m.t, err)
+		if st := m.j.State(); st.Frames < before.Frames { // as the agent sees
+			require.Greater(m.t, st.Highest, before.Highest, "positions that were lost may be given again")
+			m.src.boot(st.Highest)
+		}
+	}
+}
+
+// damageTail changes a byte of the unsealed segment, and takes the mark away now and then.
+func (m *model) damageTail(files map[string][]byte, name string) {
+	if len(files[name]) == 0 {
+		return
+	}
+	at := m.rng.IntN(len(files[name]))
+	f, err := m.fs.OpenWrite(name)
+	require.NoError(m.t, err)
+	_, err = f.WriteAt([]byte{files[name][at] ^ byte(1+m.rng.IntN(255))}, int64(at))
+	require.NoError(m.t, err)
+	require.NoError(m.t, f.Close())
+	if m.rng.IntN(3) == 0 {
+		require.NoError(m.t, m.fs.Remove(simDir+"/"+markName))
 	}
 }
 

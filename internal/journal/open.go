@@ -203,8 +203,8 @@ func (j *Journal) loadCatalogue(ctx context.Context) error {
 	j.pub.fold = j.before
 	// This catalogue may be there once only, not be durable, or not be in object storage yet: nothing is deleted on its word
 	// before it was written again.
-	j.tried, j.unsettled = c.Generation, true
-	if err := j.notSuperseded(ctx, c.Generation); fault.Is(err, fault.Conflict) {
+	j.tried, j.loaded, j.unsettled = c.Generation, c.Generation, true
+	if err := j.notSuperseded(ctx); fault.Is(err, fault.Conflict) {
 		return err
 	} else if err != nil {
 		j.log.Warn("journal: segments stay until object storage answers", "dir", j.dir, "err", err)
@@ -234,42 +234,70 @@ func (j *Journal) loadSegments() error {
 	if err != nil {
 		return err
 	}
-	l, err := j.segments(j.pub.cat.Flushed)
-	if err != nil {
-		return err
+	l, gap := j.segments(j.pub.cat.Flushed)
+	if gap != nil && !fault.Is(gap, fault.Corruption) {
+		return gap
 	}
 	for _, n := range l.flushed {
 		j.garbage = append(j.garbage, garbage{segment: n, since: j.tried + 1})
 	}
-	if low.segment > l.last {
-		return fault.New(fault.Corruption, "journal: open "+j.dir, "%s is missing, %d bytes of it were durable", segName(low.segment), low.bytes)
-	}
 	for n := l.first; n <= l.last; n++ {
-		if n < l.last || l.sidecars[n] {
-			err = j.loadSealed(n)
-		} else {
-			err = j.loadTail(n, low)
-		}
-		if err != nil {
+		switch err := j.loadOne(n, gap != nil || n < l.last || l.sidecars[n], low); {
+		case fault.Is(err, fault.Corruption):
+			return j.isolate(n, l.top, err)
+		case err != nil:
 			return err
 		}
+	}
+	if low.segment > l.last && gap == nil {
+		l.top = low.segment
+		gap = fault.New(fault.Corruption, "journal: open "+j.dir, "%s is missing, %d bytes of it were durable", segName(low.segment), low.bytes)
+	}
+	if gap != nil {
+		return j.isolate(l.last+1, l.top, gap)
+	}
+	if !low.known { // more may have been durable than is here
+		return j.amend(func(c *catalogue) { c.raise(j.pub.fold.highest) })
 	}
 	return nil
 }
 
-// loadMark opens the mark. One that is lost or damaged bounds nothing, so it is made anew.
-func (j *Journal) loadMark() (mark, error) {
+func (j *Journal) loadOne(n uint64, sealed bool, low bound) error {
+	if sealed {
+		return j.loadSealed(n)
+	}
+	return j.loadTail(n, low)
+}
+
+// bound is what is known of the end of the unsealed segment.
+type bound struct {
+	mark
+	known    bool // the mark was read: what lies above it may be torn
+	isolated bool // what does not verify was told to be lost
+}
+
+// of a segment: what must be there.
+func (b *bound) of(n uint64) int64 {
+	if b.segment == n {
+		return max(segHeaderV1, b.bytes)
+	}
+	return segHeaderV1
+}
+
+// loadMark opens the mark. One that is lost or damaged bounds nothing, so it is made anew, and any position may have been given.
+func (j *Journal) loadMark() (bound, error) {
 	m, err := j.readMark()
+	low := bound{mark: m, known: err == nil}
 	if fault.Is(err, fault.Corruption) || fault.Is(err, fault.NotFound) {
 		j.log.Warn("journal: tail mark made anew", "dir", j.dir, "err", err)
-		m = mark{}
-		err = vfs.Fault("journal: "+markName, vfs.WriteAtomic(j.fs, j.path(markName), m.encode()))
+		low.mark = mark{}
+		err = vfs.Fault("journal: "+markName, vfs.WriteAtomic(j.fs, j.path(markName), low.encode()))
 	}
 	if err != nil {
-		return m, err
+		return low, err
 	}
 	j.markF, err = j.fs.OpenWrite(j.path(markName))
-	return m, vfs.Fault("journal: "+markName, err)
+	return low, vfs.Fault("journal: "+markName, err)
 }
 
 // loadSealed takes the sidecar's word for a segment, or indexes the segment again. A sidecar, even a
@@ -302,11 +330,8 @@ func (j *Journal) checkLength(s *segment) error {
 }
 
 // loadTail opens the segment that was being written. What was not durable may be torn.
-func (j *Journal) loadTail(n uint64, low mark) error {
-	bound := int64(segHeaderV1)
-	if low.segment == n {
-		bound = max(bound, low.bytes)
-	}
+func (j *Journal) loadTail(n uint64, low bound) error {
+	least := low.of(n)
 	f, err := j.fs.OpenWrite(j.path(segName(n)))
 	if err != nil {
 		return vfs.Fault("journal: "+segName(n), err)
@@ -322,15 +347,20 @@ func (j *Journal) loadTail(n uint64, low mark) error {
 		}
 		return j.dropTail(f, n)
 	}
-	j.file = s
 	b, good, err := j.scan(s, j.before)
-	if err != nil && (!b.torn || good < bound) {
-		return damage(n, good, err)
+	switch {
+	case err != nil && !low.isolated && (!b.torn || good < least):
+		return errors.Join(damage(n, good, err), f.Close())
+	case good < least:
+		return errors.Join(fault.New(fault.Corruption, "journal: "+segName(n), "ends at offset %d, %d bytes were durable", good, least), f.Close())
 	}
-	if good < bound {
-		return fault.New(fault.Corruption, "journal: "+segName(n), "ends at offset %d, %d bytes were durable", good, bound)
+	j.file = s
+	if err != nil && !low.isolated {
+		if err := j.doubt(s, b, good); err != nil {
+			return err
+		}
 	}
-	if err := j.adopt(b, good, bound, err); err != nil || s.cipher != nil {
+	if err := j.adopt(b, good, least, err); err != nil || s.cipher != nil {
 		return err
 	}
 	return j.seal() // of version 1: nothing more goes in there
@@ -351,7 +381,7 @@ func (j *Journal) adopt(b *builder, good, bound int64, torn error) error {
 		err = j.file.Truncate(good)
 	}
 	if err == nil {
-		err = rewrite(j.file, bound, good)
+		err = copyRange(j.file, j.file, bound, good)
 	}
 	if err == nil {
 		err = j.file.Sync()
@@ -368,14 +398,14 @@ func (j *Journal) adopt(b *builder, good, bound int64, torn error) error {
 	return nil
 }
 
-func rewrite(f vfs.File, from, to int64) error {
+func copyRange(dst, src vfs.File, from, to int64) error {
 	buf := make([]byte, min(max(0, to-from), 1<<20))
 	for from < to {
 		p := buf[:min(int64(len(buf)), to-from)]
-		if err := vfs.ReadFull(f, p, from); err != nil {
+		if err := vfs.ReadFull(src, p, from); err != nil {
 			return err
 		}
-		if _, err := f.WriteAt(p, from); err != nil {
+		if _, err := dst.WriteAt(p, from); err != nil {
 			return err
 		}
 		from += int64(len(p))

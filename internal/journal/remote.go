@@ -130,7 +130,7 @@ const (
 
 func (c *catalogue) skip() {
 	c.Next += skippedFiles
-	c.Fold.Highest += skippedPositions
+	c.raise(0)
 	last, _ := c.flushed()
 	c.Branches = slices.DeleteFunc(c.Branches, func(b branchRef) bool { return last.Less(b.Point.version()) }) // their point was lost
 }

@@ -157,5 +157,5 @@ func damage(number uint64, off int64, err error) error {
 		return err
 	}
 	return fault.New(fault.Corruption, "journal: "+segName(number), "damaged at offset %d: %w", off, err).
-		WithHint("restore the segment from a copy, or replicate the server anew")
+		WithHint("opening the journal sets it aside and goes on from what is whole; the source server sends the rest again")
 }

@@ -3,6 +3,7 @@ package journal
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -104,6 +105,9 @@ func parseSegHeader(b []byte, id [16]byte, number uint64) (h segHeader, err erro
 	case 0:
 		return h, damaged
 	default:
+		if onlyVersionDamaged(b) {
+			return h, damaged
+		}
 		return h, fault.New(fault.Unsupported, op, "version %d, this build reads up to %d", h.version, segVersion)
 	}
 	switch {
@@ -113,6 +117,16 @@ func parseSegHeader(b []byte, id [16]byte, number uint64) (h segHeader, err erro
 		return h, fault.New(fault.Corruption, op, "says that it is segment %d", le.Uint64(b[24:]))
 	}
 	return h, nil
+}
+
+// onlyVersionDamaged tells a header of ours, in which nothing but the version is not as it was, from one of a later build.
+func onlyVersionDamaged(b []byte) bool {
+	if len(b) < segHeaderSize {
+		return false
+	}
+	ours := slices.Clone(b[:88])
+	binary.LittleEndian.PutUint32(ours[4:], segVersion)
+	return binary.LittleEndian.Uint64(b[88:]) == xxh3.Hash(ours)
 }
 
 // segFile is an open segment from which frames can be read.

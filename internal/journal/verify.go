@@ -185,6 +185,9 @@ func (v *verifier) tellTimes() {
 	sort.Slice(v.ends, func(i, k int) bool { return v.ends[i].version.Less(v.ends[k].version) })
 	for i := range v.r.Damage {
 		d := &v.r.Damage[i]
+		if !d.Written.IsZero() {
+			continue
+		}
 		at := layer.Version{Epoch: d.Epoch, Position: d.Position}
 		n := sort.Search(len(v.ends), func(i int) bool { return !v.ends[i].version.Less(at) })
 		if n < len(v.ends) && v.ends[n].version.Epoch == d.Epoch {
@@ -268,7 +271,10 @@ func (v *verifier) segment(n uint64, sealed, indexed bool, bound int64) (known b
 	if err := v.r.note(damage(n, good, err)); err != nil {
 		return false, err
 	}
-	if side == nil || !fault.Is(err, fault.Corruption) {
+	if side == nil {
+		return false, v.tellBehind(f, b, good)
+	}
+	if !fault.Is(err, fault.Corruption) {
 		return false, nil
 	}
 	return v.restore(side), v.behind(f, good, side, index)
@@ -295,6 +301,19 @@ func (v *verifier) lose(index []entry, side *segment) {
 			v.damage(Damage{File: segName(side.number), Disk: e.disk, Sector: e.sector, Sectors: uint64(e.sectors), Epoch: side.baseEpoch + uint64(e.epoch), Position: e.pos})
 		}
 	}
+}
+
+// tellBehind tells what still reads behind damage of a segment without an index: opening the journal ends history before it.
+func (v *verifier) tellBehind(f *segFile, b *builder, good int64) error {
+	lost := &behind{}
+	if err := lost.survey(f, good); err != nil {
+		return err
+	}
+	for _, d := range lost.damage(&ending{segment: f.number, good: good, fold: b.fold}) {
+		d.File = segName(f.number)
+		v.damage(d)
+	}
+	return nil
 }
 
 // behind checks the frames after the first damaged one, which the sidecar finds.

@@ -81,6 +81,8 @@ type Damage struct {
 	Written  *time.Time `json:"written,omitempty"`
 	File     string     `json:"file"`
 	FoundAt  time.Time  `json:"foundAt"`
+
+	HistoryEnds bool `json:"historyEnds,omitempty"` // every state from written on is gone, until the source had been read again
 }
 
 // JournalChange changes what is not nil.

@@ -164,7 +164,9 @@ func (c *comparer) open(ctx context.Context, key []byte, epoch uint64) {
 	}
 	b.view = v
 	for _, d := range c.se.j.Damage() {
-		b.damaged = append(b.damaged, Range{Disk: d.Disk, Sector: d.Sector, Sectors: d.Sectors})
+		if !d.Cut { // the base does not show what was lost with the end of history
+			b.damaged = append(b.damaged, Range{Disk: d.Disk, Sector: d.Sector, Sectors: d.Sectors})
+		}
 	}
 }
 

@@ -92,7 +92,7 @@ func (k *caretaker) mend(w *ward) error {
 	w.mu.Lock()
 	var fresh []journal.Damage
 	for _, d := range w.damage {
-		if !w.tried[stretch(d)] && (time.Since(d.FoundAt) < mendYoung || w.mendAll) {
+		if !d.Cut && !w.tried[stretch(d)] && (time.Since(d.FoundAt) < mendYoung || w.mendAll) {
 			fresh = append(fresh, d)
 		}
 	}
