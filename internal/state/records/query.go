@@ -10,6 +10,7 @@ import (
 
 	"github.com/understudy-dr/understudy/internal/fault"
 	"github.com/understudy-dr/understudy/internal/state"
+	"github.com/understudy-dr/understudy/internal/state/records/rowjson"
 )
 
 // tx is one transaction; it reads and, in an Update, writes. Queries are written with ? for their arguments, in the SQL
@@ -55,12 +56,11 @@ func (t *tx) classify(op string, err error) error {
 
 // one reads a single JSON body.
 func one[T any](ctx context.Context, t *tx, op, query string, args ...any) (T, error) {
-	var v T
 	var body string
 	if err := t.queryRow(ctx, query, args...).Scan(&body); err != nil {
-		return v, t.classify(op, err)
+		return *new(T), t.classify(op, err)
 	}
-	return v, decode(op, body, &v)
+	return decode[T](op, body)
 }
 
 // many reads JSON bodies.
@@ -70,7 +70,7 @@ func many[T any](ctx context.Context, t *tx, op, query string, args ...any) ([]T
 		if err := rows.Scan(&body); err != nil {
 			return v, t.classify(op, err)
 		}
-		return v, decode(op, body, &v)
+		return decode[T](op, body)
 	})
 }
 
@@ -99,11 +99,12 @@ func encode(v any) (string, error) {
 	return string(b), nil
 }
 
-func decode(op, body string, v any) error {
-	if err := json.Unmarshal([]byte(body), v); err != nil {
-		return fault.New(fault.Corruption, op, "stored record: %w", err)
+func decode[T any](op, body string) (T, error) {
+	v, err := rowjson.Unmarshal[T](body)
+	if err != nil {
+		return v, fault.New(fault.Corruption, op, "stored record: %w", err)
 	}
-	return nil
+	return v, nil
 }
 
 // where builds a condition with its arguments.
