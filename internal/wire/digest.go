@@ -15,6 +15,9 @@ import (
 // about again.
 type Base struct {
 	Key []byte `json:"key"` // of the digests; KeySize random bytes
+	// Latest asks for the newest recoverable state of the epoch instead. A server that does not know the field gives
+	// digests without a Position.
+	Latest bool `json:"latest,omitempty"`
 }
 
 // Ask wants the digests of ranges, piece by piece. The last piece of a range is what is left of it.
@@ -28,6 +31,8 @@ type Ask struct {
 type Digests struct {
 	ID      uint64 `json:"id"`
 	Digests []byte `json:"digests"` // DigestSize each, in the order of the ranges
+	// Position of the state that they are of, where the latest was asked for; 0 when it could not be opened, too.
+	Position uint64 `json:"position,omitempty"`
 }
 
 // The limits of an Ask.
@@ -93,6 +98,12 @@ func AppendZero(dst []byte, n int) []byte {
 
 // Same compares the digests that both sides made of one piece; each has DigestSize bytes.
 func Same(a, b []byte) bool { return bytes.Equal(a, b) && !bytes.Equal(a, unknown[:]) }
+
+// Unknown tells of a digest whether it says nothing.
+func Unknown(a []byte) bool { return bytes.Equal(a, unknown[:]) }
+
+// Zero tells of a digest whether it is that of zeroes.
+func Zero(a []byte) bool { return bytes.Equal(a, zeroDigest[:]) }
 
 // Digester makes digests under one key. It is not safe for concurrent use.
 type Digester struct {

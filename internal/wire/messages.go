@@ -69,13 +69,26 @@ type Welcome struct {
 // EpochOpen begins an epoch in the journal.
 type EpochOpen struct {
 	Capture string `json:"captureId"`
-	Reason  string `json:"reason"` // initial, gap, tracking-lost, journal-changed, rolled-back, repair
+	Reason  string `json:"reason"` // initial, gap, tracking-lost, journal-changed, rolled-back, repair, verify
 	Disks   []Disk `json:"disks"`
 	// Joining disks, and disks at sizes to come, are copied in this epoch and are part of no point of it. From V4 on.
 	Joining []Disk `json:"joining,omitempty"`
 	// Repairs names every Repair whose ranges the baseline of this epoch reads again.
 	Repairs []uint64 `json:"repairs,omitempty"`
+	// Doubt is what a verify pass found, and the baseline of this epoch corrects.
+	Doubt *Doubt `json:"doubt,omitempty"`
 }
+
+// Doubt says where the journal differed from the disks for no reason that the agent knows of.
+type Doubt struct {
+	Since  int64   `json:"since"`  // unix ns: they were last proven to be the same then; 0: never before
+	Bytes  uint64  `json:"bytes"`  // that differed
+	Absent uint64  `json:"absent"` // that the journal had nothing of: written unseen, or allocated and never written
+	Ranges []Range `json:"ranges"` // of them, as many as MaxDoubt
+}
+
+// MaxDoubt is how many ranges a Doubt names.
+const MaxDoubt = 64
 
 // Repair asks the agent to read ranges again, because what the journal holds of them is damaged. They become the
 // baseline of another epoch, whose EpochOpen names the ID. It may be said more than once.

@@ -2,6 +2,7 @@ package sink
 
 import (
 	"context"
+	"log/slog"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -30,17 +31,21 @@ type comparer struct {
 
 // question is a Base or an Ask.
 type question struct {
-	key   []byte // of a Base
-	epoch uint64
-	ask   wire.Ask
+	key    []byte // of a Base
+	latest bool   // of a Base
+	epoch  uint64
+	ask    wire.Ask
 }
 
 // base is the state that digests are made of.
 type base struct {
 	key     []byte
 	epoch   uint64
+	latest  bool          // the newest recoverable state of the epoch
 	view    *journal.View // nil when it could not be opened
 	opened  time.Time
+	used    time.Time   // when it was last asked about; the dispatcher's
+	resting bool        // let go of, to be opened when it is asked about
 	damaged []Range     // as far as was known then
 	given   atomic.Bool // up: its content cannot be fetched
 	tools   sync.Pool   // of *tool
@@ -91,7 +96,7 @@ func (c *comparer) asked(f *wire.Frame) error {
 		if len(b.Key) != wire.KeySize {
 			return fault.New(fault.Invalid, "sink: compare", "a key of %d bytes", len(b.Key))
 		}
-		q.key = b.Key
+		q.key, q.latest = b.Key, b.Latest
 	} else {
 		if err := f.Unmarshal(&q.ask); err != nil {
 			return err
@@ -111,23 +116,36 @@ func (c *comparer) asked(f *wire.Frame) error {
 // run is the dispatcher.
 func (c *comparer) run(ctx context.Context) {
 	defer c.rest()
+	idle := time.NewTicker(c.se.s.waits.rest)
+	defer idle.Stop()
 	for {
 		var q question
 		select {
 		case <-ctx.Done():
 			return
+		case <-idle.C:
+			if b := c.base; b != nil && b.view != nil && time.Since(b.used) >= c.se.s.waits.rest {
+				c.rest()
+				c.base = &base{key: b.key, epoch: b.epoch, latest: b.latest, resting: true}
+			}
+			continue
 		case q = <-c.queue:
 		}
 		switch {
 		case q.key != nil:
-			c.open(ctx, q.key, q.epoch)
-			c.se.s.log.Info("sink: the agent compares with the journal", "server", c.se.r.id, "epoch", q.epoch, "error", c.base.view == nil)
+			c.open(ctx, q.key, q.epoch, q.latest)
+			level := slog.LevelInfo
+			if q.latest { // again and again
+				level = slog.LevelDebug
+			}
+			c.se.s.log.Log(ctx, level, "sink: the agent compares with the journal", "server", c.se.r.id, "epoch", q.epoch, "error", c.base.view == nil)
 			continue
 		case c.base == nil:
 			c.base = &base{} // nothing was opened: all is unknown
-		case c.base.view != nil && time.Since(c.base.opened) > renewBase:
-			c.open(ctx, c.base.key, c.base.epoch)
+		case c.base.resting, c.base.view != nil && time.Since(c.base.opened) > renewBase:
+			c.open(ctx, c.base.key, c.base.epoch, c.base.latest)
 		}
+		c.base.used = time.Now()
 		select {
 		case <-ctx.Done():
 			return
@@ -153,11 +171,11 @@ func (c *comparer) rest() {
 }
 
 // open takes the state as it is durable now.
-func (c *comparer) open(ctx context.Context, key []byte, epoch uint64) {
+func (c *comparer) open(ctx context.Context, key []byte, epoch uint64, latest bool) {
 	c.rest()
-	b := &base{key: key, epoch: epoch, opened: time.Now()}
+	b := &base{key: key, epoch: epoch, latest: latest, opened: time.Now()}
 	c.base = b
-	v, err := c.se.j.Base(ctx, epoch)
+	v, err := c.view(ctx, b)
 	if err != nil {
 		c.se.s.log.Warn("sink: nothing to compare with; the agent sends everything", "server", c.se.r.id, "err", err)
 		return
@@ -170,6 +188,20 @@ func (c *comparer) open(ctx context.Context, key []byte, epoch uint64) {
 	}
 }
 
+func (c *comparer) view(ctx context.Context, b *base) (*journal.View, error) {
+	if !b.latest {
+		return c.se.j.Base(ctx, b.epoch)
+	}
+	p, err := c.se.j.Latest()
+	if err != nil {
+		return nil, err
+	}
+	if p.Epoch != b.epoch {
+		return nil, fault.New(fault.Conflict, "sink: compare", "epoch %d cannot be recovered, %d can", b.epoch, p.Epoch)
+	}
+	return c.se.j.View(ctx, p)
+}
+
 func (c *comparer) answer(ctx context.Context, b *base, a *wire.Ask) {
 	digests := make([]byte, 0, a.Pieces()*wire.DigestSize)
 	t := b.tool()
@@ -180,7 +212,11 @@ func (c *comparer) answer(ctx context.Context, b *base, a *wire.Ask) {
 	if ctx.Err() != nil {
 		return
 	}
-	m, err := wire.Message(wire.TypeDigests, b.epoch, 0, 0, 0, wire.Digests{ID: a.ID, Digests: digests})
+	out := wire.Digests{ID: a.ID, Digests: digests}
+	if b.latest && b.view != nil {
+		out.Position = b.view.Point().Position
+	}
+	m, err := wire.Message(wire.TypeDigests, b.epoch, 0, 0, 0, out)
 	if err == nil {
 		_ = c.se.raw.SetWriteDeadline(time.Now().Add(c.se.s.c.IdleTimeout))
 		err = c.se.conn.Send(m)

@@ -3,6 +3,7 @@ package sink
 import (
 	"bytes"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -163,4 +164,52 @@ func digestingFull() func() {
 			<-digesting
 		}
 	}
+}
+
+// The latest state has the captured writes, and says where it is. Nobody asks for a while: its files are let go of, and
+// it is opened anew when somebody does.
+func TestDigestsOfTheLatest(t *testing.T) {
+	h := newHouse(t)
+	h.s.waits.rest = 20 * time.Millisecond
+	p := h.dial(server)
+	p.hello(nil)
+	p.welcomed()
+	p.send(openEpoch(t, 1, 100), baselineDone(1, 100), data(1, 101, 8, 1))
+	p.acked(3)
+	latest := wire.Base{Key: testKey, Latest: true}
+	ask := func(id uint64) wire.Digests {
+		p.send(message(t, wire.TypeAsk, 1, wire.Ask{ID: id, Piece: 8, Ranges: []Range{{Sector: 8, Sectors: 8}}}))
+		return p.digests()
+	}
+	p.send(message(t, wire.TypeBase, 1, latest))
+	require.Equal(t, wire.Digests{ID: 1, Digests: digest(t, 8, block(1)), Position: 101}, ask(1))
+	p.send(data(1, 102, 8, 2))
+	p.acked(4)
+	want := wire.Digests{Digests: digest(t, 8, block(2)), Position: 102}
+	require.Eventually(t, func() bool {
+		want.ID++
+		got := ask(want.ID)
+		return got.Position == want.Position && bytes.Equal(got.Digests, want.Digests)
+	}, 10*time.Second, 50*time.Millisecond)
+
+	// Of an epoch that cannot be recovered from there is no latest state.
+	p.send(openEpoch(t, 2, 200))
+	p.acked(5)
+	p.send(message(t, wire.TypeBase, 2, latest))
+	require.Equal(t, wire.Digests{ID: 3, Digests: notKnown}, ask(3))
+}
+
+func TestDoubtIsKept(t *testing.T) {
+	h := newHouse(t)
+	p := h.dial(server)
+	p.hello(nil)
+	p.welcomed()
+	doubt := wire.Doubt{Since: 5, Bytes: 4096, Ranges: []Range{{Sector: 8, Sectors: 8}}}
+	m, err := wire.Message(wire.TypeEpochOpen, 1, 100, 100, 1, wire.EpochOpen{Capture: "cafe", Reason: "verify", Disks: disks, Doubt: &doubt})
+	require.NoError(t, err)
+	p.send(m)
+	p.acked(1)
+	st := h.s.Status(server)
+	require.Equal(t, doubt, st.Doubt)
+	require.EqualValues(t, 1, st.DoubtEpoch)
 }

@@ -20,9 +20,10 @@ type waits struct {
 	drag time.Duration // at most, for an acknowledgement while room is short
 	full time.Duration // for maintenance that is behind, before it is refused
 	tell time.Duration // between two signs of life
+	rest time.Duration // for a question about a base, before its files are let go of
 }
 
-var defaultWaits = waits{drag: 5 * time.Second, full: 20 * time.Second, tell: 5 * time.Second}
+var defaultWaits = waits{drag: 5 * time.Second, full: 20 * time.Second, tell: 5 * time.Second, rest: time.Minute}
 
 // Room is the file system of the staging area, in bytes.
 type Room struct {

@@ -31,10 +31,12 @@ type ReplicaStatus struct {
 	Durable          uint64
 	Watermark        time.Time // everything submitted up to it is durable
 	Epoch            uint64
-	BaselineComplete bool   // of the newest epoch
-	Recoverable      bool   // the newest epoch has a recoverable position
-	BytesReceived    uint64 // made durable since this process began
-	Err              error  // why data could not be taken in; nil once some was
+	BaselineComplete bool       // of the newest epoch
+	Recoverable      bool       // the newest epoch has a recoverable position
+	BytesReceived    uint64     // made durable since this process began
+	Err              error      // why data could not be taken in; nil once some was
+	Doubt            wire.Doubt // what a verify pass of the agent found last, since this process began
+	DoubtEpoch       uint64     // that corrects it; 0: none was found
 }
 
 // replica is one source server here. op serializes what opens and closes its journal; mu guards the fields and is
