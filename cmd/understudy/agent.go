@@ -50,6 +50,7 @@ type agentFlags struct {
 	FreezeAtMost    time.Duration     `help:"How long they are frozen at most." name:"freeze-at-most" default:"10s"`
 	PointsEvery     time.Duration     `help:"Make such a point this often, as 15m; 0 makes them only when asked." name:"app-consistent-every" default:"0s"`
 	AllBlocks       bool              `help:"Replicate what no file system uses, too: deleted files, and what is hidden between them." name:"all-blocks"`
+	VerifyEvery     time.Duration     `help:"Compare disks and journal once in so long, and send again what differs; 0 never does." name:"verify-every" default:"168h"`
 	RingMiB         int               `help:"Memory that holds captured writes until they are acknowledged: a power of two." name:"ring-mib" default:"256"`
 }
 
@@ -60,7 +61,7 @@ func (c agentFlags) config(devices []string, log *slog.Logger) agent.Config {
 		Tags: c.Tags, ProxyAddress: c.ProxyAddress, NoReplication: c.NoReplication, RingBytes: c.RingMiB << 20, Log: log,
 		CaptureMode: capture.Mode(c.CaptureMode), PointInterval: c.PointInterval, HoldAtMost: c.HoldAtMost,
 		HooksDir: c.HooksDir, ScriptTimeout: c.ScriptTimeout, Freeze: c.Freeze, FreezeAtMost: c.FreezeAtMost, PointsEvery: c.PointsEvery,
-		AllBlocks: c.AllBlocks,
+		AllBlocks: c.AllBlocks, VerifyEvery: c.VerifyEvery,
 	}
 }
 

@@ -37,6 +37,7 @@ type Config struct {
 	NoReplication   bool
 	RingBytes       int
 	AllBlocks       bool          // also what no file system uses
+	VerifyEvery     time.Duration // disks and journal are compared once in so long; 0: never
 	CaptureMode     capture.Mode  // auto, or one of capture.Modes
 	PointInterval   time.Duration // of captures without payloads; default a minute
 	HoldAtMost      time.Duration // how long they may hold file systems still for a point; 0: never
@@ -54,6 +55,9 @@ const (
 	DefaultHoldAtMost    = 2 * time.Second
 )
 
+// DefaultVerifyEvery is how long a verify pass takes.
+const DefaultVerifyEvery = 7 * 24 * time.Hour
+
 // pinRoot holds a directory per source server; captures outlive the agent there.
 const pinRoot = "/sys/fs/bpf/understudy"
 
@@ -69,6 +73,9 @@ func (c Config) check() error {
 	if c.PointInterval < 0 || c.HoldAtMost < 0 || c.HoldAtMost > consistency.MaxDeadline {
 		return fault.New(fault.Invalid, "agent: --point-interval, --hold-at-most", "%s, %s", c.PointInterval, c.HoldAtMost).
 			WithHint("no times below 0, and nothing is frozen for longer than a minute")
+	}
+	if c.VerifyEvery < 0 || c.VerifyEvery != 0 && c.VerifyEvery < time.Second {
+		return fault.New(fault.Invalid, "agent: --verify-every", "%s is less than a second", c.VerifyEvery).WithHint("0 turns it off")
 	}
 	if c.PointsEvery < 0 || c.PointsEvery != 0 && c.PointsEvery < time.Minute {
 		return fault.New(fault.Invalid, "agent: --app-consistent-every", "%s is less than a minute", c.PointsEvery)

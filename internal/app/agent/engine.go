@@ -79,6 +79,9 @@ func (r *replicator) pace(c *source.Config, e capture.Engine) *cut.Cutter {
 		}
 		return nil
 	}
+	if e.Mode() == capture.ModeScan {
+		c.Verify.Every = 0 // every pass compares
+	}
 	cutter := cut.New(cut.Config{Every: r.cfg.PointInterval, HoldAtMost: r.cfg.HoldAtMost, Dirty: e.DirtyBytes, Hold: r.hold, Log: r.log})
 	c.Pacer, c.Tracked = cutter, e.Mode() == capture.ModeBitmap
 	return cutter

@@ -79,7 +79,7 @@ func (id *identity) save(dir string) error {
 
 // forgetIdentity removes it, identity.json first.
 func forgetIdentity(dir string) error {
-	for _, name := range []string{identityFile, statusFile, metricsFile, keyFile, certFile, caFile} {
+	for _, name := range []string{identityFile, statusFile, metricsFile, proofsFile, keyFile, certFile, caFile} {
 		if err := os.Remove(filepath.Join(dir, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return fault.New(fault.Unknown, "agent: forget identity", "%w", err)
 		}

@@ -56,6 +56,7 @@ func (s Status) Metrics() string {
 	series("audit_proven_timestamp_seconds", "gauge", "When the two counts last agreed with nothing in flight; absent before.", proven...)
 	series("audit_impossible", "gauge", "1 while the kernel's count cannot be read.", unaudited...)
 	series("backlog_bytes", "gauge", "Blocks still to be read.", backlog...)
+	s.verifySeries(series)
 	if s.Points != nil && s.Points.Last != nil {
 		series("last_point_timestamp_seconds", "gauge", "The newest moment that is a recovery point, in modes without payloads.",
 			fmt.Sprintf(" %d", s.Points.Last.Unix()))

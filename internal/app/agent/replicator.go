@@ -41,6 +41,9 @@ type replicator struct {
 	cancel  context.CancelFunc
 	done    chan error // Run's result; nil channel while nothing runs
 	failure error      // why it last stopped or could not start
+
+	kept   time.Time // when the proofs were written down
+	unkept error     // why they last could not be
 }
 
 // live is what runs, for goroutines other than the session's.
@@ -71,7 +74,7 @@ func (r *replicator) start(ctx context.Context, address string, assigned []*agen
 	var cutter *cut.Cutter
 	if err == nil {
 		config := source.Config{Disks: disks, Agent: buildinfo.Version, Dial: dial, Clock: readClocks,
-			InFlightWrites: func(index uint16) (uint64, error) { return blockdev.InFlightWrites(devs[index]) }, Log: r.log}
+			InFlightWrites: func(index uint16) (uint64, error) { return blockdev.InFlightWrites(devs[index]) }, Verify: r.verify(), Log: r.log}
 		cutter = r.pace(&config, c)
 		r.source, err = source.New(config)
 	}
@@ -155,6 +158,7 @@ func (r *replicator) stop() {
 	if err := <-r.done; err != nil {
 		r.log.Warn("replication ended", "error", err)
 	}
+	r.keepProofs(time.Now(), true)
 	if err := r.capture.Close(); err != nil {
 		r.log.Warn("the capture could not be unmapped", "error", err)
 	}

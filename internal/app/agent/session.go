@@ -81,8 +81,9 @@ func (a *session) run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-status.C:
+		case now := <-status.C:
 			a.showStatus()
+			a.rep.keepProofs(now, false)
 		case err := <-a.rep.ended():
 			a.rep.stop()
 			a.rep.failure = err

@@ -20,35 +20,36 @@ const statusFile = "status.json"
 
 // Status is what the running agent writes every second for "agent status". All of it is measured.
 type Status struct {
-	ServerID   string       `json:"sourceServerId"`
-	Service    string       `json:"service"`
-	Endpoint   string       `json:"endpoint"`
-	Version    string       `json:"version"`
-	PID        int          `json:"pid"`
-	Updated    time.Time    `json:"updated"`
-	Capture    string       `json:"capture"`
-	CaptureWhy string       `json:"captureWhy"`
-	Points     *PointStatus `json:"points,omitempty"` // of a capture without payloads
-	Phase      string       `json:"phase"`
-	Connected  bool         `json:"connected"`
-	Epoch      uint64       `json:"epoch"`
-	Reason     string       `json:"epochReason,omitempty"`
-	RingBytes  uint64       `json:"ringBytes"`
-	RingUsed   uint64       `json:"ringUsed"`
-	Drops      uint64       `json:"drops"`
-	Gaps       uint64       `json:"gaps"`
-	RawBytes   uint64       `json:"rawBytes"`
-	WireBytes  uint64       `json:"wireBytes"`
-	Rate       float64      `json:"bytesPerSecond"`
-	ETA        float64      `json:"etaSeconds,omitempty"` // until nothing is left to read
-	LagP50     float64      `json:"lagMillisecondsP50"`   // write submitted here until durable there, oldest write of each frame
-	LagP99     float64      `json:"lagMillisecondsP99"`
-	LagSamples int          `json:"lagSamples"`
-	Limit      int64        `json:"bytesPerSecondAtMost,omitempty"`       // as configured centrally
-	AppPoint   *AppPoint    `json:"applicationConsistentPoint,omitempty"` // the newest that was tried
-	Disks      []DiskStatus `json:"disks"`
-	Doubts     Doubts       `json:"doubts"`
-	Error      string       `json:"error,omitempty"`
+	ServerID   string        `json:"sourceServerId"`
+	Service    string        `json:"service"`
+	Endpoint   string        `json:"endpoint"`
+	Version    string        `json:"version"`
+	PID        int           `json:"pid"`
+	Updated    time.Time     `json:"updated"`
+	Capture    string        `json:"capture"`
+	CaptureWhy string        `json:"captureWhy"`
+	Points     *PointStatus  `json:"points,omitempty"` // of a capture without payloads
+	Phase      string        `json:"phase"`
+	Connected  bool          `json:"connected"`
+	Epoch      uint64        `json:"epoch"`
+	Reason     string        `json:"epochReason,omitempty"`
+	RingBytes  uint64        `json:"ringBytes"`
+	RingUsed   uint64        `json:"ringUsed"`
+	Drops      uint64        `json:"drops"`
+	Gaps       uint64        `json:"gaps"`
+	RawBytes   uint64        `json:"rawBytes"`
+	WireBytes  uint64        `json:"wireBytes"`
+	Rate       float64       `json:"bytesPerSecond"`
+	ETA        float64       `json:"etaSeconds,omitempty"` // until nothing is left to read
+	LagP50     float64       `json:"lagMillisecondsP50"`   // write submitted here until durable there, oldest write of each frame
+	LagP99     float64       `json:"lagMillisecondsP99"`
+	LagSamples int           `json:"lagSamples"`
+	Limit      int64         `json:"bytesPerSecondAtMost,omitempty"`       // as configured centrally
+	AppPoint   *AppPoint     `json:"applicationConsistentPoint,omitempty"` // the newest that was tried
+	Verify     *VerifyStatus `json:"verify,omitempty"`                     // where it is not turned off
+	Disks      []DiskStatus  `json:"disks"`
+	Doubts     Doubts        `json:"doubts"`
+	Error      string        `json:"error,omitempty"`
 }
 
 // PointStatus is how a capture without payloads, which cannot promise any second, comes to points.
@@ -76,6 +77,8 @@ type DiskStatus struct {
 	Missed     uint64 `json:"missedSectors"` // by the kernel's count written, and never seen
 	Proven     int64  `json:"provenAt"`      // when the counts last agreed: Unix time, 0 not yet
 	Unaudited  string `json:"unaudited,omitempty"`
+	Verified   uint64 `json:"verified"`      // bytes that were ever found the same by comparing
+	VerifiedAt int64  `json:"verifiedSince"` // all of the disk was, since then: Unix time, 0 not yet
 	Error      string `json:"error,omitempty"`
 }
 
@@ -134,6 +137,7 @@ func (r *replicator) describe(s *Status) {
 	if st.Err != nil && s.Error == "" {
 		s.Error = st.Err.Error()
 	}
+	s.Verify = describeVerify(st.Verify)
 	doubts := r.capture.Doubts()
 	s.Doubts = Doubts{doubts.RecursionMisses, doubts.Lost}
 	if r.cutter != nil {
@@ -150,6 +154,10 @@ func (r *replicator) describe(s *Status) {
 		ds.Missed, ds.Unaudited = doubts.MissedSectors[d.Index], doubts.Unaudited[d.Index]
 		if at := doubts.Proven[d.Index]; !at.IsZero() {
 			ds.Proven = at.Unix()
+		}
+		ds.Verified = d.Proven
+		if !d.Oldest.IsZero() {
+			ds.VerifiedAt = d.Oldest.Unix()
 		}
 		if d.Err != nil {
 			ds.Error = d.Err.Error()
@@ -238,10 +246,16 @@ func (s Status) Print(out io.Writer) {
 	if s.AppPoint != nil {
 		s.AppPoint.print(w)
 	}
+	if s.Verify != nil {
+		s.Verify.print(w)
+	}
 	for _, d := range s.Disks {
 		fmt.Fprintf(w, "%s\t%d of %d MiB replicated %s\n", d.Device, d.Replicated>>20, d.Total>>20, d.Error)
 		if d.Backlogged > 0 {
 			fmt.Fprintf(w, "\t%d MiB to read; %d MiB are not in use, %d MiB were there already\n", d.Backlogged>>20, d.Unused>>20, d.Same>>20)
+		}
+		if s.Verify != nil {
+			fmt.Fprintf(w, "\t%s\n", d.proof())
 		}
 		if d.Missed > 0 {
 			fmt.Fprintf(w, "\t%d sectors were written that capture did not see\n", d.Missed)

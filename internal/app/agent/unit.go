@@ -106,6 +106,9 @@ func (c Config) command() []string {
 			args = append(args, o.flag, o.value)
 		}
 	}
+	if c.VerifyEvery != DefaultVerifyEvery {
+		args = append(args, "--verify-every", c.VerifyEvery.String())
+	}
 	if c.NoReplication {
 		args = append(args, "--no-replication")
 	}

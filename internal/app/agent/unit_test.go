@@ -15,7 +15,7 @@ import (
 
 func sampleConfig() Config {
 	return Config{StateDir: "/var/lib/understudy-agent", Service: "drs", Endpoint: "https://server:8480", Devices: []string{"/dev/sda", "/dev/sdb"},
-		RingBytes: 256 << 20, Region: "us-east-1", UserProvidedID: `50% "web" $1`, SecretAccessKey: "hush", AccessKeyID: "key", SessionToken: "token"}
+		RingBytes: 256 << 20, VerifyEvery: DefaultVerifyEvery, Region: "us-east-1", UserProvidedID: `50% "web" $1`, SecretAccessKey: "hush", AccessKeyID: "key", SessionToken: "token"}
 }
 
 func TestTheUnitRunsTheAgentAndHoldsNoSecrets(t *testing.T) {

@@ -151,6 +151,10 @@ func (x *session) chunkRead(c *chunk) {
 	if c.session != x.id || c.epoch != x.s.ep.number {
 		return // asked for on an earlier connection; its debt stands
 	}
+	if c.stretch != nil {
+		x.looked(c)
+		return
+	}
 	if c.err != nil {
 		if c.disk.err == nil {
 			x.s.log.Error("cannot read disk, its debt stands", "disk", c.disk.Device, "err", c.err)

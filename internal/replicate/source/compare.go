@@ -47,10 +47,10 @@ type asking struct {
 }
 
 // compares tells whether the epoch at hand leaves out what the journal holds. What a gap owes was written, so it differs;
-// what a repair owes is wanted whatever it is.
+// what a repair or a verify pass owes is wanted whatever it is.
 func (x *session) compares() bool {
 	e := &x.s.ep
-	return x.version >= wire.V3 && !e.fresh && e.reason != reasonGap && e.reason != reasonRepair
+	return x.version >= wire.V3 && !e.fresh && e.reason != reasonGap && e.reason != reasonRepair && e.reason != reasonVerify
 }
 
 // mayAsk: the base must know the epoch, and the queue has room for a Base and an Ask beside a captured write.
@@ -64,7 +64,7 @@ func (x *session) mayAsk() bool {
 func (x *session) ask(c *chunk) error {
 	a := &x.asking
 	if !a.based {
-		if err := x.sendBase(); err != nil {
+		if err := x.sendBase(false); err != nil {
 			return err
 		}
 	}
@@ -72,7 +72,8 @@ func (x *session) ask(c *chunk) error {
 	return x.sendAsk(c)
 }
 
-func (x *session) sendBase() error {
+// sendBase has the server take the state that the epoch stands on, or its latest.
+func (x *session) sendBase(latest bool) error {
 	a := &x.asking
 	if a.key == nil {
 		key := make([]byte, wire.KeySize)
@@ -83,7 +84,7 @@ func (x *session) sendBase() error {
 			return d
 		}}
 	}
-	frame, err := wire.Message(wire.TypeBase, x.s.ep.number, 0, 0, 0, wire.Base{Key: a.key})
+	frame, err := wire.Message(wire.TypeBase, x.s.ep.number, 0, 0, 0, wire.Base{Key: a.key, Latest: latest})
 	if err != nil {
 		return final{err}
 	}
@@ -121,6 +122,10 @@ func (x *session) answered(d *wire.Digests) error {
 		return fault.New(fault.Corruption, "source: compare", "%d bytes of digests, %d were asked for", len(d.Digests), want)
 	}
 	c.compare.theirs = d.Digests
+	if c.stretch != nil {
+		x.answeredLook(c, d)
+		return nil
+	}
 	if c.compare.stage == fine {
 		x.asking.differ = append(x.asking.differ, c)
 		return nil

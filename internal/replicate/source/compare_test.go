@@ -20,6 +20,7 @@ type comparing struct {
 	group sync.WaitGroup
 
 	epoch uint64
+	at    uint64 // position of the latest; 0 of a base
 	d     *wire.Digester
 	disks [][]byte
 	open  int // questions without an answer
@@ -41,13 +42,13 @@ func (c *comparing) asked(f *wire.Frame) error {
 	if err := a.Check(); err != nil {
 		return err
 	}
-	if c.d == nil || f.Epoch != c.epoch || w.BaselineDone {
+	if c.d == nil || f.Epoch != c.epoch || w.BaselineDone && c.at == 0 && !c.s.ignorant {
 		return errors.New("a question without a base, or in vain")
 	}
 	if c.open++; c.open > wire.MaxAsks {
 		return errors.New("too many questions")
 	}
-	m, err := wire.Message(wire.TypeDigests, f.Epoch, 0, 0, 0, wire.Digests{ID: a.ID, Digests: c.digests(&a)})
+	m, err := wire.Message(wire.TypeDigests, f.Epoch, 0, 0, 0, wire.Digests{ID: a.ID, Digests: c.digests(&a), Position: c.at})
 	if err != nil {
 		return err
 	}
@@ -86,7 +87,16 @@ func (c *comparing) base(f *wire.Frame, w *wire.Welcome) (err error) {
 	for _, d := range c.sizes {
 		like[d.Index] = make([]byte, d.Bytes)
 	}
-	c.epoch, c.disks = f.Epoch, c.j.disks(f.Epoch, w.First, like)
+	position := w.First
+	if c.at = 0; b.Latest && !c.s.ignorant {
+		all := c.j.intervals()
+		if len(all) == 0 || all[len(all)-1].epoch != f.Epoch {
+			return fmt.Errorf("the latest of epoch %d, of which nothing is recoverable", f.Epoch)
+		}
+		position = all[len(all)-1].last()
+		c.at = position
+	}
+	c.epoch, c.disks = f.Epoch, c.j.disks(f.Epoch, position, like)
 	return nil
 }
 

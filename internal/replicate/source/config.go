@@ -98,6 +98,8 @@ type Config struct {
 	InFlightWrites func(disk uint16) (uint64, error)
 	// Unused finds what need not be read; nil reads everything. It asks for a capture that misses no write.
 	Unused Unused
+	// Verify compares the journal with the disks while replication is continuous; the zero value does not.
+	Verify Verify
 	Log    *slog.Logger
 
 	// For a capture without payloads, of which every event is a drop: docs/design/2026-11-23-capture-modes.md.

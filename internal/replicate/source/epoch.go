@@ -26,6 +26,7 @@ func (x *session) endEpoch(at uint64) {
 	x.tainted, x.gap = true, x.s.ep.position(at)
 	x.cycle = 0
 	x.base.finishing = nil
+	x.verifying.stretch = nil
 }
 
 // succeed opens the next epoch once the tainted one owes nothing. While it does, reading its debt goes first: what is
@@ -43,6 +44,8 @@ func (x *session) succeed() error {
 	switch {
 	case len(x.repairs) > 0:
 		e.reason = reasonRepair
+	case x.s.findings.any() && x.cap.Drops() == e.drops:
+		e.reason = reasonVerify
 	case x.s.cfg.Coarse != nil && x.s.cfg.Coarse():
 		e.reason = reasonTrackingLost
 	}
@@ -83,6 +86,7 @@ func (x *session) open(e epoch, all bool) error {
 		}
 	}
 	x.oweRepairs(&e)
+	e.doubt = s.findings.told(time.Now(), min(correctEvery, s.plan.v.Every/100))
 	x.cap.DirtyToDebt()
 	e.openAcked, e.done, e.settled = false, false, false
 	e.zeros = !e.fresh
@@ -98,6 +102,7 @@ func (x *session) open(e epoch, all bool) error {
 		s.keepDebt()
 	}
 	x.announced, x.before, x.tainted, x.cycle = false, 0, false, 0
+	x.verifying.stretch = nil
 	x.base, x.asking = baseline{}, asking{key: x.asking.key, tools: x.asking.tools, last: x.asking.last}
 	s.log.Info("epoch opened", "epoch", e.number, "reason", e.why(), "first", e.first)
 	return nil
@@ -110,7 +115,7 @@ func (x *session) announce() (bool, error) {
 	}
 	e := &x.s.ep
 	frame, err := wire.Message(wire.TypeEpochOpen, e.number, e.first, e.first, e.opened,
-		wire.EpochOpen{Capture: x.s.id, Reason: e.why(), Disks: x.s.wireDisks(), Repairs: e.repairs})
+		wire.EpochOpen{Capture: x.s.id, Reason: e.why(), Disks: x.s.wireDisks(), Repairs: e.repairs, Doubt: e.doubt})
 	if err != nil {
 		return false, final{err}
 	}

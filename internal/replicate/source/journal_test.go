@@ -166,6 +166,15 @@ type interval struct {
 	marks       []mark
 }
 
+// last is its newest position.
+func (i *interval) last() uint64 {
+	p := i.from
+	if n := len(i.ends); n > 0 {
+		p = max(p, i.ends[n-1])
+	}
+	return p
+}
+
 type mark struct {
 	position uint64
 	time     int64

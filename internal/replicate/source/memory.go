@@ -1,6 +1,10 @@
 package source
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+
+	"github.com/understudy-dr/understudy/internal/wire"
+)
 
 /*
 What outlives the agent is kept in the capture's pinned meta cells, and dies with the capture:
@@ -56,9 +60,10 @@ const (
 	reasonJournalChanged
 	reasonRolledBack
 	reasonRepair
+	reasonVerify
 )
 
-var reasons = [...]string{"initial", "gap", "tracking-lost", "journal-changed", "rolled-back", "repair"}
+var reasons = [...]string{"initial", "gap", "tracking-lost", "journal-changed", "rolled-back", "repair", "verify"}
 
 // epoch is what is remembered of the current epoch. Number 0 is none.
 type epoch struct {
@@ -68,6 +73,7 @@ type epoch struct {
 	fresh                                     bool
 	journal                                   string
 	repairs                                   []uint64 // that it reads again; not kept in the cells, the server asks again
+	doubt                                     *wire.Doubt
 
 	acked, frames                   uint64
 	time                            int64

@@ -32,6 +32,9 @@ type chunk struct {
 	compare compare
 	same    uint64 // bytes that the journal has already
 
+	stretch *stretch // of a verify pass; nil: of the baseline
+	fine    bool     // block by block
+
 	frames []*wire.Builder
 	sent   bool // at least one frame was
 	err    error

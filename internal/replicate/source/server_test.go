@@ -26,11 +26,13 @@ type server struct {
 	stored int // bytes of frames that came for the journal
 	asks   int // bytes of questions and answers
 
-	refuse   fault.Kind // of new connections; Unknown: none
-	down     bool       // nobody answers
-	slow     bool       // every frame takes long
-	faults   bool       // links break by themselves
-	problems []error    // broken rules
+	refuse   fault.Kind    // of new connections; Unknown: none
+	down     bool          // nobody answers
+	slow     bool          // every frame takes long
+	syncs    time.Duration // so long at least
+	ignorant bool          // does not know that the latest state is asked for
+	faults   bool          // links break by themselves
+	problems []error       // broken rules
 }
 
 var errCut = errors.New("cut")
@@ -174,7 +176,7 @@ func (s *server) acknowledge(conn *wire.Conn, j *journal, start int, received, d
 		case <-received:
 		}
 		s.mu.Lock()
-		wait := time.Duration(s.rng.IntN(15)) * time.Millisecond
+		wait := s.syncs + time.Duration(s.rng.IntN(15))*time.Millisecond
 		s.mu.Unlock()
 		pause(wait)
 		s.mu.Lock()

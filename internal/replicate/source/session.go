@@ -60,6 +60,8 @@ type session struct {
 	base   baseline
 	asking asking
 
+	verifying verifying
+
 	published time.Time
 }
 
@@ -124,6 +126,7 @@ func (x *session) step() error {
 		return err
 	}
 	x.beginRepair()
+	x.correct(now)
 	if err := x.succeed(); err != nil {
 		return err
 	}
@@ -131,6 +134,9 @@ func (x *session) step() error {
 		return err
 	}
 	if err := x.everySecond(now); err != nil {
+		return err
+	}
+	if err := x.verify(now); err != nil {
 		return err
 	}
 	x.keepalive(now)

@@ -39,10 +39,23 @@ func (m *model) put(offset int, data []byte) {
 }
 
 func (h *host) put(offset int, data []byte) {
-	w := &write{op: capture.Write, offset: offset, bytes: len(data), data: data, stamp: time.Now()}
+	w := h.newWrite(offset, data)
+	h.see(w)
+	h.completeWrite(w)
+}
+
+func (h *host) newWrite(offset int, data []byte) *write {
+	return &write{op: capture.Write, offset: offset, bytes: len(data), data: data, stamp: time.Now()}
+}
+
+// see has the programs see a write whole; it is in flight then.
+func (h *host) see(w *write) {
 	h.mark(h.gen[h.current], w)
-	h.programs[0] = &program{w: w, parts: []int{len(data)}}
+	h.programs[0] = &program{w: w, parts: []int{len(w.data)}}
 	h.finish(0)
+}
+
+func (h *host) completeWrite(w *write) {
 	for i, o := range h.inflight {
 		if o == w {
 			h.complete(i)

@@ -36,6 +36,9 @@ type Source struct {
 	waiting  time.Time
 	readers  readers
 	finder   finder
+	plan     plan // of verify passes
+	findings findings
+	freed    freed
 	running  context.Context // Run's, for searches that outlive connections
 	limiter  *rate.Limiter
 	meter    meter
@@ -64,6 +67,8 @@ func New(c Config) (*Source, error) {
 	s.ep = s.memory.load()
 	s.readers = newReaders(c.Readers)
 	s.finder.found = make(chan unused)
+	s.freed.found = make(chan map[uint16][]Range, 1)
+	s.plan = newPlan(c.Verify, s.disks)
 	s.publish(PhaseConnecting, nil)
 	return s, nil
 }

@@ -47,6 +47,8 @@ type Status struct {
 	Limit     int64         // of the same, as SetBandwidth set it; 0 is none
 	ETA       time.Duration // until the debt is paid; 0 when there is none or nothing is known
 
+	Verify VerifyStatus
+
 	Lag     time.Duration // age of the oldest captured write not acknowledged; 0 when there is none
 	Latency Latency       // from write to acknowledgement, of recent frames
 
@@ -58,12 +60,14 @@ type DiskStatus struct {
 	Index      uint16
 	Device     string
 	Total      uint64
-	Replicated uint64 // Total without debt
-	Rescanned  uint64 // read and acknowledged in this epoch, or found the same
-	Same       uint64 // of them, not sent: the journal has them already
-	Unused     uint64 // not read in this epoch: no file system uses it
-	Backlogged uint64 // debt
-	Err        error  // of the last read; nil once one succeeds
+	Replicated uint64    // Total without debt
+	Rescanned  uint64    // read and acknowledged in this epoch, or found the same
+	Same       uint64    // of them, not sent: the journal has them already
+	Unused     uint64    // not read in this epoch: no file system uses it
+	Backlogged uint64    // debt
+	Proven     uint64    // once found the same by a verify pass
+	Oldest     time.Time // of those proofs; zero while something was never proven
+	Err        error     // of the last read; nil once one succeeds
 }
 
 // Status is what the Source last knew.
@@ -102,21 +106,22 @@ func (s *Source) publish(p Phase, err error) {
 		Epoch: e.number, Complete: e.done, Settling: e.number != 0 && !e.settled, Acked: e.acked,
 		RingBytes: uint64(s.cap.RingBytes()), RingUsed: s.cap.Producer() - s.cap.Consumer(), Drops: s.cap.Drops(),
 		Gaps: s.meter.gaps.Load(), RawBytes: s.meter.raw.Load(), WireBytes: s.meter.wire.Load(), Rate: s.meter.rate,
-		Latency: s.meter.latency, oldest: s.oldest(),
+		Latency: s.meter.latency, oldest: s.oldest(), Verify: s.verifyStatus(),
 	}
 	if e.number != 0 {
 		st.Reason = e.why()
 	}
 	owed := uint64(0)
-	for _, d := range s.disks {
+	for i, d := range s.disks {
 		owed += d.owed
 		st.Disks = append(st.Disks, DiskStatus{Index: d.Index, Device: d.Device, Total: d.Bytes,
 			Replicated: d.Bytes - d.owed, Rescanned: min(d.rescan, d.Bytes), Same: min(d.same, d.Bytes), Unused: d.unused, Backlogged: d.owed, Err: d.err})
+		st.Disks[i].Proven, st.Disks[i].Oldest = s.plan.proofs.Disks[i].sum()
 		if st.Err == nil {
 			st.Err = d.err
 		}
 	}
-	if owed > 0 && s.meter.paying > 0 {
+	if owed > 0 && s.meter.paying > 0 && !e.done {
 		st.ETA = time.Duration(float64(owed) / s.meter.paying * float64(time.Second))
 	}
 	s.mu.Lock()

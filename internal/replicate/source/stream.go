@@ -63,6 +63,9 @@ func (x *session) take(r *capture.Record) {
 func (x *session) place(b *bio) {
 	e := &x.s.ep
 	x.reached(b.end - 1)
+	if w := x.verifying.stretch; w != nil {
+		w.wrote(b)
+	}
 	p := e.position(b.end)
 	switch {
 	case p <= x.durable: // the server has it

@@ -1,0 +1,84 @@
+package e2e
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/understudy-dr/understudy/e2e/harness"
+)
+
+// spoil writes to the file behind the loop device, so that neither file system nor capture see it: a block of a file that
+// is in use.
+func (o *one) spoil(t *testing.T, name string, block int) {
+	t.Helper()
+	content, err := os.ReadFile(filepath.Join(o.mount, name))
+	require.NoError(t, err)
+	disk, err := os.ReadFile(o.disk.File)
+	require.NoError(t, err)
+	at := bytes.Index(disk, content[block*4096:][:4096])
+	require.Positive(t, at)
+	f, err := os.OpenFile(o.disk.File, os.O_WRONLY, 0)
+	require.NoError(t, err)
+	defer f.Close()
+	_, err = f.WriteAt(bytes.Repeat([]byte("unseen "), 600)[:4096], int64(at))
+	require.NoError(t, err)
+}
+
+// While a file system is written all the time, a verify pass finds what capture did not see, and nothing else; it is sent
+// again, and said wherever one looks. What was proven outlives the agent.
+func TestVerifyFindsWhatNobodySaw(t *testing.T) {
+	o := newOne(t)
+	o.server.InitializeDRS(t)
+	o.start(t, "drs", "--verify-every", "2s")
+	stop := o.count(t)
+	harness.Eventually(t, 2*time.Minute, "all is proven", func() (bool, string) {
+		s := o.status(t)
+		if o.agent.Ended() {
+			t.Fatalf("the agent ended: %v\n%s", o.agent.Err(), o.agent.Log())
+		}
+		return len(s.Disks) == 1 && s.Disks[0].VerifiedAt > 0 && s.Disks[0].Verified == smallDisk, fmt.Sprintf("%+v %+v", s.Disks, s.Verify)
+	})
+	before := o.status(t)
+	require.Zero(t, before.Verify.Differed)
+	require.Zero(t, before.Verify.Absent)
+
+	o.spoil(t, "first", 100)
+	harness.Eventually(t, 2*time.Minute, "the difference is found and sent again", func() (bool, string) {
+		s := o.status(t)
+		return s.Verify.Differed > 0 && s.Verify.Waiting == 0 && s.Epoch > before.Epoch && s.Phase == "continuous", fmt.Sprintf("%+v epoch %d %s", s.Verify, s.Epoch, s.Phase)
+	})
+	s := o.status(t)
+	require.EqualValues(t, 4096, s.Verify.Differed)
+	require.Zero(t, s.Verify.Absent)
+	require.NotNil(t, s.Verify.Last)
+	require.Equal(t, "verify", s.Reason)
+	require.Contains(t, o.agent.Log(), "the journal differs from the disk")
+	require.Contains(t, o.server.Log(), "earlier points may be wrong there")
+	require.Contains(t, o.server.CLI(t, "agent", "status", "--state-dir", o.agent.StateDir), "FOUND 4 KiB that differed")
+	metrics := o.server.CLI(t, "agent", "status", "--metrics", "--state-dir", o.agent.StateDir)
+	require.Contains(t, metrics, `understudy_agent_verify_found_bytes_total{kind="differed"} 4096`)
+	require.Contains(t, metrics, "understudy_agent_verify_oldest_proof_timestamp_seconds")
+	stop()
+	o.same(t)
+
+	o.agent.Stop(t)
+	var kept struct{ Version int }
+	b, err := os.ReadFile(filepath.Join(o.agent.StateDir, "proofs.json"))
+	require.NoError(t, err)
+	require.NoError(t, json.Unmarshal(b, &kept))
+	require.Equal(t, 1, kept.Version)
+	o.agent.Args = []string{"--ring-mib", "16", "--verify-every", "168h"}
+	o.agent.Start(t)
+	o.continuous(t)
+	harness.Eventually(t, time.Minute, "the proofs are taken over", func() (bool, string) {
+		s := o.status(t)
+		return s.PID != before.PID && s.Phase == "continuous" && len(s.Disks) == 1 && s.Disks[0].Verified == smallDisk && s.Verify.Compared == 0, fmt.Sprintf("%+v", s)
+	})
+}
