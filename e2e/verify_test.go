@@ -22,12 +22,12 @@ func (o *one) spoil(t *testing.T, name string, block int) {
 	require.NoError(t, err)
 	disk, err := os.ReadFile(o.disk.File)
 	require.NoError(t, err)
-	at := bytes.Index(disk, content[block*4096:][:4096])
+	at := bytes.Index(disk, content[block*1024:][:1024]) // the file system's blocks
 	require.Positive(t, at)
 	f, err := os.OpenFile(o.disk.File, os.O_WRONLY, 0)
 	require.NoError(t, err)
 	defer f.Close()
-	_, err = f.WriteAt(bytes.Repeat([]byte("unseen "), 600)[:4096], int64(at))
+	_, err = f.WriteAt(bytes.Repeat([]byte("unseen "), 200)[:1024], int64(at))
 	require.NoError(t, err)
 }
 
