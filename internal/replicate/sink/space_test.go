@@ -141,7 +141,7 @@ func TestAgentsWaitForMaintenance(t *testing.T) {
 	h := newHouse(t)
 	var now atomic.Int64
 	h.s.upkeepOf = func(j *journal.Journal) upkeep { return pressed{j, &now} }
-	h.s.waits = waits{drag: time.Second, full: time.Second, tell: 40 * time.Millisecond}
+	h.s.waits = waits{drag: time.Second, full: time.Second, tell: 40 * time.Millisecond, rest: time.Minute}
 	require.NoError(t, h.s.DetachStaging(t.Context(), server))
 	h.admit()
 	p := h.begin()
