@@ -49,7 +49,14 @@ func hardwareName(d blockdev.Info) string {
 // virtual reports whether a disk is made of something else on this machine: other disks, files, memory or the network.
 func virtual(d blockdev.Info) bool {
 	target, err := filepath.EvalSymlinks("/sys/dev/block/" + d.Disk.String())
-	return err != nil || strings.HasPrefix(target, "/sys/devices/virtual/")
+	return err != nil || !hardwarePath(target)
+}
+
+// hardwarePath tells from where the kernel keeps a disk. An NVMe disk that may have several paths belongs to none of its
+// controllers, and so to no bus.
+func hardwarePath(sysfs string) bool {
+	below, ok := strings.CutPrefix(sysfs, "/sys/devices/virtual/")
+	return !ok || strings.HasPrefix(below, "nvme-subsystem/")
 }
 
 // sourceProperties are the facts that the APIs show of this machine.
