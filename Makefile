@@ -52,6 +52,11 @@ RACE := $(addprefix ./internal/,agentapi app/... blob/... capture consistency co
 race: deps $(VERSITYGW) build ## the tests of what runs concurrently, under the race detector
 	$(GO) test -p 1 -race -short -timeout 20m $(RACE)
 
+.PHONY: e2e
+e2e: build ## real machines: QEMU guests on Debian's stock kernels (root; docs/guests.md)
+	@./scripts/install-deps guests
+	UNDERSTUDY_GUESTS=1 $(GO) test -v -timeout 150m $(TEST_FLAGS) ./e2e/guests
+
 .PHONY: bench
 bench: deps build ## figures and ratios against peers, medians of alternating runs
 	$(GO) test -run '^$$' -bench . -benchtime 1x -timeout 60m ./e2e/bench

@@ -57,9 +57,15 @@ func cleanupContext() (context.Context, context.CancelFunc) {
 // Eventually asks until ok says yes; not having done so within the limit is fatal and prints why.
 func Eventually(t T, limit time.Duration, what string, ok func() (bool, string)) {
 	t.Helper()
+	EventuallyEvery(t, 200*time.Millisecond, limit, what, ok)
+}
+
+// EventuallyEvery is Eventually for questions that are too dear to be asked five times a second.
+func EventuallyEvery(t T, every, limit time.Duration, what string, ok func() (bool, string)) {
+	t.Helper()
 	deadline := time.NewTimer(limit)
 	defer deadline.Stop()
-	tick := time.NewTicker(200 * time.Millisecond)
+	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for {
 		done, why := ok()
