@@ -193,18 +193,31 @@ func (w *Writer) flush() error {
 			return err
 		}
 	}
-	for i := 0; i < len(p.entries); i += maxRecord {
-		record := p.entries[i:min(i+maxRecord, len(p.entries))]
-		for k := range record { // record by record: an index block, and its data, may end behind any
-			if err := w.content(streamOf(i+k, together), p.disk, p.sector, p.sectors, &record[k]); err != nil {
+	s := Span{Disk: p.disk, Sector: p.sector, Sectors: p.sectors}
+	err := w.records(&s, len(p.entries), together, func(i, n int) []pendingEntry { return p.entries[i : i+n] }, nil)
+	p.sectors = 0
+	return err
+}
+
+// records writes the n entries of a span record by record: an index block, and its data, may end behind any. batch gives the memory of the next
+// few; load, if any, fetches the content of one, which is written before that of the next is fetched.
+func (w *Writer) records(s *Span, n int, together bool, batch func(i, n int) []pendingEntry, load func(i int, e *pendingEntry) error) error {
+	for i := 0; i < n; i += maxRecord {
+		record := batch(i, min(maxRecord, n-i))
+		for k := range record {
+			if load != nil {
+				if err := load(i+k, &record[k]); err != nil {
+					return err
+				}
+			}
+			if err := w.content(streamOf(i+k, together), s.Disk, s.Sector, s.Sectors, &record[k]); err != nil {
 				return err
 			}
 		}
-		if err := w.index.record(p.disk, p.sector, p.sectors, record, i > 0, i+len(record) < len(p.entries), together); err != nil {
+		if err := w.index.record(s.Disk, s.Sector, s.Sectors, record, i > 0, i+len(record) < n, together); err != nil {
 			return err
 		}
 	}
-	p.sectors = 0
 	return nil
 }
 
@@ -240,24 +253,12 @@ func (w *Writer) deep(ctx context.Context, s *Span, sector, sectors uint64) erro
 	if cap(w.one) < maxRecord {
 		w.one = make([]pendingEntry, maxRecord)
 	}
-	for i := 0; i < len(s.Entries); i += maxRecord {
-		n := min(maxRecord, len(s.Entries)-i)
-		record := w.one[:n]
-		for k := range record {
-			w.stage.part = s.Entries[i+k].cut(sector, sectors)
-			record[k].data = w.cell
-			if err := record[k].load(ctx, &w.stage.part, true); err != nil {
-				return err
-			}
-			if err := w.content(streamOf(i+k, false), s.Disk, sector, sectors, &record[k]); err != nil {
-				return err
-			}
-		}
-		if err := w.index.record(s.Disk, sector, sectors, record, i > 0, i+n < len(s.Entries), false); err != nil {
-			return err
-		}
-	}
-	return nil
+	part := Span{Disk: s.Disk, Sector: sector, Sectors: sectors}
+	return w.records(&part, len(s.Entries), false, func(_, n int) []pendingEntry { return w.one[:n] }, func(i int, e *pendingEntry) error {
+		w.stage.part = s.Entries[i].cut(sector, sectors)
+		e.data = w.cell
+		return e.load(ctx, &w.stage.part, true)
+	})
 }
 
 // Size is about how long the file would be if it were finished now.
