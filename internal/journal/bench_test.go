@@ -7,6 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/understudy-dr/understudy/internal/journal/layer"
 	"github.com/understudy-dr/understudy/internal/vfs"
 	"github.com/understudy-dr/understudy/internal/wire"
 )
@@ -122,5 +123,20 @@ func BenchmarkViewOpen(b *testing.B) {
 		v, err := j.View(b.Context(), p)
 		require.NoError(b, err)
 		require.NoError(b, v.Close())
+	}
+}
+
+// One iteration notes as many lost stretches as are kept, twice, as a reader and the merge behind it do.
+func BenchmarkNoteLost(b *testing.B) {
+	lost := make([]layer.Range, maxDamage)
+	for i := range lost {
+		lost[i] = layer.Range{Sector: uint64(i) * 16, Sectors: 8, Version: layer.Version{Epoch: 1, Position: uint64(i)}}
+	}
+	j := &Journal{log: quiet, pub: published{cat: &catalogue{}}}
+	for b.Loop() {
+		j.noted, j.known = nil, nil
+		j.noteLost("layer-1", lost)
+		j.noteLost("layer-1", lost)
+		require.Len(b, j.noted, maxDamage)
 	}
 }

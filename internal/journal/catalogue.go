@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/klauspost/compress/s2"
 	"github.com/zeebo/xxh3"
@@ -297,7 +296,7 @@ func (j *Journal) commit(ctx context.Context, c *catalogue) error {
 	j.unsettled, j.fresh = false, nil
 	j.mu.Lock()
 	j.pub.cat = c
-	j.noted = j.noted[noted:]
+	j.noted, j.known = j.noted[noted:], nil
 	var flushed []*segment
 	for len(j.pub.sealed) > 0 && j.pub.sealed[0].number <= c.Flushed {
 		s := j.pub.sealed[0]
@@ -427,55 +426,4 @@ func pruneEpochs(closed []epoch, r *retained) []epoch {
 		}
 		return !slices.ContainsFunc(r.Points, func(p Point) bool { return p.Epoch == e.Number })
 	})
-}
-
-// Damage is a stretch of a disk whose content, as one version wrote it, is lost. Every state that shows that version cannot be
-// read there; everything else can.
-type Damage struct {
-	File     string    `json:"file"`
-	Disk     uint16    `json:"disk"`
-	Sector   uint64    `json:"sector"`
-	Sectors  uint64    `json:"sectors"`
-	Epoch    uint64    `json:"epoch"`
-	Position uint64    `json:"position"`         // of the write; 0 where not even that is known
-	Written  time.Time `json:"written,omitzero"` // when, where that is known
-	FoundAt  time.Time `json:"foundAt"`
-	// Cut says that history ended there: every state from that write on is gone until its source had sent everything again. Nothing that is left
-	// shows it, so there is nothing to repair.
-	Cut bool `json:"cut,omitempty"`
-}
-
-func (d *Damage) same(o *Damage) bool {
-	return d.File == o.File && d.Disk == o.Disk && d.Sector == o.Sector && d.Sectors == o.Sectors && d.Epoch == o.Epoch && d.Position == o.Position
-}
-
-// forgetDamage drops what was found in files that are gone: what is still lost is marked in the files made from them, and
-// was noted when they were written.
-func (c *catalogue) forgetDamage() {
-	if len(c.Damage) == 0 {
-		return
-	}
-	there := map[string]bool{}
-	for name := range c.names {
-		there[name] = true
-	}
-	c.Damage = slices.DeleteFunc(c.Damage, func(d Damage) bool {
-		if d.Cut {
-			return !d.inWindow(&c.Retained)
-		}
-		number, segment := parseName(d.File, segSuffix)
-		return !there[d.File] && !(segment && number > c.Flushed)
-	})
-}
-
-// maxDamage bounds the list; what is behind it is found again by the next scrub.
-const maxDamage = 10000
-
-func mergeDamage(list, noted []Damage) []Damage {
-	for i := range noted {
-		if len(list) < maxDamage && !slices.ContainsFunc(list, func(d Damage) bool { return d.same(&noted[i]) }) {
-			list = append(list, noted[i])
-		}
-	}
-	return list
 }

@@ -361,11 +361,3 @@ func (j *Journal) noteDamage(f *fragment, disk uint16) {
 	defer j.mu.Unlock()
 	j.note(Damage{File: f.place(), Disk: disk, Sector: f.start, Sectors: f.sectors, Epoch: f.version.Epoch, Position: f.version.Position, FoundAt: time.Now().UTC()})
 }
-
-// note wants mu held, and tells whether the damage was not known yet.
-func (j *Journal) note(d Damage) bool {
-	before := len(j.noted)
-	known := slices.ContainsFunc(j.pub.cat.Damage, func(o Damage) bool { return o.same(&d) })
-	j.noted = mergeDamage(j.noted, []Damage{d})
-	return !known && len(j.noted) > before
-}

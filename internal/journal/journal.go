@@ -115,7 +115,8 @@ type Journal struct {
 	pub     published
 	held    map[uint64]int // Views by the generation of their catalogue
 	garbage []garbage
-	noted   []Damage // not in the catalogue yet
+	noted   []Damage        // not in the catalogue yet
+	known   map[Damage]bool // stretches of these and of the catalogue's; nil: not made yet
 	closed  bool
 }
 

@@ -2,7 +2,7 @@ package sink
 
 import (
 	"context"
-	"slices"
+	"maps"
 	"time"
 
 	"github.com/understudy-dr/understudy/internal/fault"
@@ -92,7 +92,7 @@ func (k *caretaker) mend(w *ward) error {
 	w.mu.Lock()
 	var fresh []journal.Damage
 	for _, d := range w.damage {
-		if !d.Cut && !w.tried[stretch(d)] && (time.Since(d.FoundAt) < mendYoung || w.mendAll) {
+		if !d.Cut && !w.tried[d.Stretch()] && (time.Since(d.FoundAt) < mendYoung || w.mendAll) {
 			fresh = append(fresh, d)
 		}
 	}
@@ -109,18 +109,12 @@ func (k *caretaker) mend(w *ward) error {
 	defer w.mu.Unlock()
 	w.mendAll = false
 	for _, d := range fresh {
-		w.tried[stretch(d)] = true
+		w.tried[d.Stretch()] = true
 	}
-	for d := range w.tried { // what was mended is not remembered
-		if !slices.ContainsFunc(w.damage, func(o journal.Damage) bool { return stretch(o) == d }) {
-			delete(w.tried, d)
-		}
+	damaged := make(map[journal.Damage]bool, len(w.damage))
+	for _, d := range w.damage {
+		damaged[d.Stretch()] = true
 	}
+	maps.DeleteFunc(w.tried, func(d journal.Damage, _ bool) bool { return !damaged[d] }) // what was mended is not remembered
 	return nil
-}
-
-// stretch is what is lost, without when.
-func stretch(d journal.Damage) journal.Damage {
-	d.Written, d.FoundAt = time.Time{}, time.Time{}
-	return d
 }
