@@ -22,7 +22,7 @@ type serveCmd struct {
 	Networks      string           `help:"JSON file with the networks that machines can be attached to." type:"existingfile"`
 	MetricsListen string           `help:"Where Prometheus finds /metrics, and others /healthz: plain HTTP without authentication. Empty for nowhere." default:"127.0.0.1:8482"`
 
-	Buckets           string `help:"Where inventories are imported from and exported to: a directory with ACCOUNT/BUCKET/KEY, or s3://?endpoint=URL&region=REGION&path-style=true with credentials as for the AWS CLI, which all accounts share. 'buckets' in the data directory by default." placeholder:"DIR|URL" env:"UNDERSTUDY_BUCKETS" group:"Migration:"`
+	Buckets           string `help:"Where inventories are imported from and exported to: a directory with ACCOUNT/BUCKET/KEY, or s3://?endpoint=URL&region=REGION&path-style=true&allow=ACCOUNT:BUCKET with credentials as for the AWS CLI; accounts other than --account-id may use what is allowed them. 'buckets' in the data directory by default." placeholder:"DIR|URL" env:"UNDERSTUDY_BUCKETS" group:"Migration:"`
 	ManagementAccount string `help:"Account that may act for the others of the installation in MGN, by accountID. None by default." placeholder:"ACCOUNT" group:"Migration:"`
 
 	JournalWindow   span     `help:"Every second of this long can be recovered, of each source server that has no window of its own." default:"24h" group:"Journals:"`

@@ -75,3 +75,32 @@ func TestS3(t *testing.T) {
 	_, err = wrong.Get(t.Context(), Object{Account: account, Bucket: "inventory", Key: "x.csv"}, 1)
 	require.True(t, fault.Is(err, fault.Denied), "%v", err)
 }
+
+func TestAllowed(t *testing.T) {
+	dir := t.TempDir()
+	const home, other, third = "111122223333", "444455556666", "777788889999"
+	for _, a := range []string{home, other, third} {
+		for _, b := range []string{"plans", "secrets"} {
+			require.NoError(t, os.MkdirAll(filepath.Join(dir, a, b), 0o700))
+		}
+	}
+	may := func(s Store, account, bucket string) bool {
+		t.Helper()
+		o := Object{Account: account, Bucket: bucket, Key: "a.csv"}
+		put := s.Put(t.Context(), o, []byte("x"))
+		_, get := s.Get(t.Context(), o, 10)
+		require.Equal(t, put == nil, get == nil, "%v, %v", put, get)
+		for _, err := range []error{put, get} {
+			require.True(t, err == nil || fault.Is(err, fault.Denied) && fault.HintOf(err) != "", "%v", err)
+		}
+		return put == nil
+	}
+	s := Allowed{Store: NewDir(dir), Home: home, Of: map[string][]string{other: {"plans"}}}
+	for account, want := range map[string][2]bool{home: {true, true}, other: {true, false}, third: {false, false}} {
+		require.Equal(t, want, [2]bool{may(s, account, "plans"), may(s, account, "secrets")}, account)
+	}
+	s.Of[home] = []string{"secrets"}
+	require.False(t, may(s, home, "plans"))
+	require.True(t, may(s, home, "secrets"))
+	require.False(t, may(s, "", "plans"))
+}

@@ -28,8 +28,8 @@ type S3Config struct {
 // callTimeout bounds one call with all its attempts: files are megabytes.
 const callTimeout = 2 * time.Minute
 
-// S3 is a Store in the buckets that its credentials reach. They are the installation's: what its accounts may use of
-// them is for the buckets' own policies to say.
+// S3 is a Store in the buckets that its credentials reach. They are the installation's: Allowed says what its accounts may
+// use of them.
 type S3 struct{ client *s3.Client }
 
 // NewS3 prepares a store. It does not talk to the service.

@@ -5,6 +5,7 @@ import (
 	"net/url"
 	"path/filepath"
 	"strconv"
+	"strings"
 
 	"github.com/understudy-dr/understudy/internal/buckets"
 	"github.com/understudy-dr/understudy/internal/control/inventory"
@@ -27,7 +28,8 @@ func (s *server) openTransfers(ctx context.Context) error {
 	return nil
 }
 
-// openBuckets finds where users' files are: a directory, or s3://?endpoint=URL&region=REGION&path-style=true.
+// openBuckets finds where users' files are: a directory, or s3://?endpoint=URL&region=REGION&path-style=true&allow=ACCOUNT:BUCKET.
+// The credentials are the installation's, so its own account uses what they reach, and others what they are given.
 func (s *server) openBuckets(ctx context.Context) (transfer.Buckets, error) {
 	const op = "--buckets"
 	address := s.cfg.Buckets
@@ -41,7 +43,7 @@ func (s *server) openBuckets(ctx context.Context) (transfer.Buckets, error) {
 	if u.Scheme != "s3" || u.Host != "" || u.Path != "" {
 		return nil, fault.New(fault.Invalid, op, "%q is neither a directory nor s3://?endpoint=URL", address)
 	}
-	c := buckets.S3Config{}
+	c, allowed := buckets.S3Config{}, buckets.Allowed{Home: s.cfg.AccountID, Of: map[string][]string{}}
 	for name, values := range u.Query() {
 		value := values[len(values)-1]
 		switch name {
@@ -53,9 +55,18 @@ func (s *server) openBuckets(ctx context.Context) (transfer.Buckets, error) {
 			if c.PathStyle, err = strconv.ParseBool(value); err != nil {
 				return nil, fault.New(fault.Invalid, op, "path-style=%q is neither true nor false", value)
 			}
+		case "allow":
+			for _, v := range values {
+				account, bucket, ok := strings.Cut(v, ":")
+				if !ok || !accountPattern.MatchString(account) || bucket == "" {
+					return nil, fault.New(fault.Invalid, op, "allow=%q is not ACCOUNT:BUCKET", v)
+				}
+				allowed.Of[account] = append(allowed.Of[account], bucket)
+			}
 		default:
-			return nil, fault.New(fault.Invalid, op, "%q is not one of endpoint, region, path-style", name)
+			return nil, fault.New(fault.Invalid, op, "%q is not one of endpoint, region, path-style, allow", name)
 		}
 	}
-	return buckets.NewS3(ctx, c)
+	allowed.Store, err = buckets.NewS3(ctx, c)
+	return allowed, err
 }
