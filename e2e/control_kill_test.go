@@ -29,6 +29,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/understudy-dr/understudy/e2e/harness"
+	"github.com/understudy-dr/understudy/internal/state/statetest"
 )
 
 // Rounds of each client, and the longest time that the control plane lives meanwhile.
@@ -282,14 +283,22 @@ func stillborn(t *testing.T, s *harness.Server, rng *rand.Rand) {
 	p.Kill()
 }
 
-// TestControlPlaneKilled kills the control plane at random moments while clients are at work. Each workflow comes to its end,
+func TestControlPlaneKilled(t *testing.T) { killControlPlane(t) }
+
+// TestControlPlaneKilledOnPostgreSQL is the same with the records elsewhere: a killed control plane leaves transactions, and the
+// lock that every Update holds, to a server that has to find out that it has gone.
+func TestControlPlaneKilledOnPostgreSQL(t *testing.T) {
+	killControlPlane(t, "--state-url", statetest.StartPostgres(t).Database(t.Name()))
+}
+
+// killControlPlane kills the control plane at random moments while clients are at work. Each workflow comes to its end,
 // once; what was acknowledged stays, is in the audit log, and is told to whoever wants to hear.
-func TestControlPlaneKilled(t *testing.T) {
+func killControlPlane(t *testing.T, args ...string) {
 	rng := killSeed(t)
 	o := prepareOne(t)
 	files := filepath.Join(o.dir, "buckets", harness.Account, "files")
 	require.NoError(t, os.MkdirAll(files, 0o700))
-	o.server = harness.PrepareServer(t, filepath.Join(o.dir, "server"), "--buckets", filepath.Join(o.dir, "buckets"))
+	o.server = harness.PrepareServer(t, filepath.Join(o.dir, "server"), append(args, "--buckets", filepath.Join(o.dir, "buckets"))...)
 	for range 3 {
 		stillborn(t, o.server, rng)
 	}
@@ -337,6 +346,8 @@ func TestControlPlaneKilled(t *testing.T) {
 		}
 	}
 	t.Logf("killed %d times", kills)
+	_, err = os.Stat(filepath.Join(o.server.Dir, "state.db"))
+	require.Equal(t, len(args) > 0, errors.Is(err, os.ErrNotExist), "where the records are")
 	require.Positive(t, kills)
 	o.server.Kill()
 	o.server.Start(t)
