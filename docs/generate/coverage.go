@@ -1,11 +1,13 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"strings"
 
@@ -43,6 +45,10 @@ What has no meaning on one's own hardware is refused with a declared error that 
 func coveragePage(root string) (string, error) {
 	var b strings.Builder
 	b.WriteString(coverageHead)
+	lacks, err := newer(root)
+	if err != nil {
+		return "", err
+	}
 	for _, s := range services() {
 		docs, err := handlerDocs(filepath.Join(root, s.handlers))
 		if err != nil {
@@ -56,8 +62,21 @@ func coveragePage(root string) (string, error) {
 			}
 			fmt.Fprintf(&b, "| %s | %s | %s |\n", op.Name, does, s.notes[op.Name])
 		}
+		if names := lacks[s.name]; len(names) > 0 {
+			fmt.Fprintf(&b, "\n%d of these are newer than AWS's JavaScript client in the version that the tests use, so that only the clients for Go call them: %s.\n",
+				len(names), strings.Join(names, ", "))
+		}
 	}
 	return b.String(), nil
+}
+
+// newer are the operations, by service, that the JavaScript clients of the tests do not have. The tests see that this is so.
+func newer(root string) (lacks map[string][]string, err error) {
+	b, err := os.ReadFile(filepath.Join(root, "e2e/javascript/lacks.json"))
+	if err != nil {
+		return nil, err
+	}
+	return lacks, json.Unmarshal(b, &lacks)
 }
 
 // handlerDocs reads what the methods of API in a package say of themselves, by name.
