@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -273,13 +274,19 @@ func (s *Server) WaitState(t T, id string, state drstypes.DataReplicationState, 
 	return got
 }
 
-// freeAddr is a loopback address with a port that was free a moment ago.
+// freeAddr is a loopback address with a port that was free a moment ago. The kernel gives ports from 32768 on to whoever connects
+// somewhere, while the server that is to come back to its own is away; so it is one below these.
 func freeAddr(t T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatalf("%v", err)
+	const first, ports, tries = 20000, 12000, 100
+	var err error
+	for range tries {
+		var l net.Listener
+		if l, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", first+rand.IntN(ports))); err == nil {
+			defer l.Close()
+			return l.Addr().String()
+		}
 	}
-	defer l.Close()
-	return l.Addr().String()
+	t.Fatalf("no port is free: %v", err)
+	return ""
 }

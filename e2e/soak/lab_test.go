@@ -96,13 +96,13 @@ func (l *lab) startLoad() {
 	require.NoError(t, os.Mkdir(filepath.Join(l.dir, "pgbench"), 0o755))
 	l.bench = l.pg.Bench(t, filepath.Join(l.dir, "pgbench"), 4, 60)
 
-	targets := []workload.Target{{Path: l.raw.Device, Blocks: stampedBlocks, Most: 16}}
+	targets := []workload.Target{{Path: l.raw.Device, Blocks: stampedBlocks, Most: 8}}
 	for _, mount := range l.mounts {
 		target, err := workload.PrepareTarget(filepath.Join(mount, stampedFile), 1024)
 		require.NoError(t, err)
 		targets = append(targets, target)
 	}
-	l.stamps = workload.NewStamps(l.seed, 4*time.Millisecond, targets...)
+	l.stamps = workload.NewStamps(l.seed, 8*time.Millisecond, targets...)
 	require.NoError(t, os.Mkdir(filepath.Join(l.mounts[1], churned), 0o755))
 	l.churn = workload.NewChurn(filepath.Join(l.mounts[1], churned), l.seed, 150*time.Millisecond)
 
