@@ -24,6 +24,7 @@ func create(pinDir string, own owner) (*Capture, error) {
 			return nil, err
 		}
 	}
+	own.lay()
 	p := newParts(own.Mode)
 	c, err := p.create(pinDir, own, a)
 	if err != nil {
@@ -73,7 +74,7 @@ func (p *parts) publish(pinDir string, ctl *control) error {
 
 // loadNew loads the programs with maps of the right sizes and fills the maps that tell who and what.
 func (p *parts) loadNew(own owner, a addresses) error {
-	pl := planFor(own.Disks)
+	pl := own.plan()
 	spec, err := parseObject(own.Mode)
 	if err != nil {
 		return err
@@ -89,7 +90,7 @@ func (p *parts) loadNew(own owner, a addresses) error {
 		delete(spec.Maps, "ring")
 	}
 	spec.Maps["bits"].MaxEntries = uint32(regions * pl.words)
-	spec.Maps["disks"].MaxEntries = uint32(len(own.Disks))
+	spec.Maps["disks"].MaxEntries = uint32(len(own.Disks) + spareDisks)
 	for name, v := range constants {
 		if err := spec.Variables[name].Set(v); err != nil {
 			return fault.New(fault.Bug, "capture: load", "%s: %w", name, err)
@@ -115,13 +116,17 @@ func (p *parts) describe(own owner, pl plan) error {
 		return err
 	}
 	for _, d := range own.Disks {
-		dp := pl.disks[d.Index]
-		e := diskEntry{Word: dp.word, Sectors: d.Bytes >> 9, Shift: uint32(dp.shift), Index: uint32(d.Index)}
-		if err := p.maps["disks"].Put(deviceKey(d.dev()), e); err != nil {
+		if err := p.maps["disks"].Put(deviceKey(d.dev()), pl.entry(d)); err != nil {
 			return kernelFault("describe disks", err)
 		}
 	}
 	return nil
+}
+
+// entry is what the programs know of a disk.
+func (p plan) entry(d ownedDisk) diskEntry {
+	dp := p.disks[d.Index]
+	return diskEntry{Word: dp.word, Sectors: d.Bytes >> 9, Shift: uint32(dp.shift), Index: uint32(d.Index)}
 }
 
 // deviceKey is the key of the disks map.
@@ -129,7 +134,7 @@ func deviceKey(d blockdev.Dev) uint32 { return d.Major<<20 | d.Minor }
 
 // assemble maps the parts into this process. It owns them from then on if it succeeds.
 func assemble(p *parts, own owner) (*Capture, error) {
-	s, err := mapShared(p.maps["control"], p.maps["meta"], p.maps["bits"], planFor(own.Disks))
+	s, err := mapShared(p.maps["control"], p.maps["meta"], p.maps["bits"], own.plan())
 	if err != nil {
 		return nil, err
 	}

@@ -10,10 +10,15 @@ import (
 	"github.com/understudy-dr/understudy/internal/fault"
 )
 
-// Format versions of what is pinned (bpf/layout.h and the owner record), newest first. An agent takes over pins of its
-// own version only; others are made anew, which costs a rescan.
+// Format versions of what is pinned (bpf/layout.h and the owner record), newest first. An agent takes over pins that its
+// programs would have made; others are made anew, which costs a rescan.
+//
+// Version 3 is version 2 with room: the owner record says where the bits of each disk lie. Both are taken over; disks of
+// version 2 cannot change.
 const (
-	formatVersion = 2 // lost completions are counted; capture without payloads
+	formatVersion = formatV3
+	formatV3      = 3 // room for disks to come and to grow
+	formatV2      = 2 // lost completions are counted; capture without payloads
 	// 1 was the first
 )
 
@@ -25,6 +30,8 @@ type owner struct {
 	Mode      Mode        `json:"mode"`
 	RingBytes int         `json:"ringBytes"`
 	Disks     []ownedDisk `json:"disks"`
+	Words     uint64      `json:"words"` // of a region
+	Used      uint64      `json:"used"`  // of them given to disks, whether they are still there or not
 
 	silent []uint16 // not recorded: see Capture
 }
@@ -32,6 +39,7 @@ type owner struct {
 type ownedDisk struct {
 	Disk
 	Sequence uint64 `json:"sequence"` // the kernel's disk sequence number: a device number is used again
+	place
 }
 
 type captureID [16]byte
@@ -46,10 +54,10 @@ func (id *captureID) UnmarshalText(b []byte) error {
 	return err
 }
 
-// differs says why a capture that o describes cannot serve as want, or "".
+// differs says why a capture that o describes cannot serve as want, whatever its disks, or "".
 func (o owner) differs(want owner) string {
 	switch {
-	case o.Version != want.Version:
+	case o.Version != formatV2 && o.Version != formatV3:
 		return "another format version"
 	case o.Owner != want.Owner:
 		return "another owner"
@@ -57,14 +65,6 @@ func (o owner) differs(want owner) string {
 		return "another mode"
 	case o.RingBytes != want.RingBytes:
 		return "another ring size"
-	case len(o.Disks) != len(want.Disks):
-		return "other disks"
-	}
-	for i, d := range want.Disks {
-		d.Path = o.Disks[i].Path // a disk may be found under another name
-		if o.Disks[i] != d {
-			return "other disks"
-		}
 	}
 	return ""
 }

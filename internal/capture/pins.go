@@ -96,14 +96,24 @@ func adopt(pinDir string, want owner) (c *Capture, why string, err error) {
 	if why := own.differs(want); why != "" {
 		return nil, why, nil
 	}
-	c, err = assemble(&p, own)
+	made := uint64(own.Version)
+	ch, why := own.become(want)
+	if why != "" {
+		return nil, why, nil
+	}
+	c, err = assemble(&p, ch.next)
 	if err != nil {
 		return nil, "", err
 	}
-	if atomic.LoadUint64(&c.control.complete) != formatVersion {
+	if atomic.LoadUint64(&c.control.complete) != made {
 		_ = c.unmap()
 		c = nil
 		return nil, "the pins were left half-made", nil
+	}
+	if err := c.change(&ch, p.maps["owner"]); err != nil {
+		_ = c.unmap()
+		c = nil
+		return nil, "", err
 	}
 	return c, "", nil
 }

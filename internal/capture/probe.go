@@ -143,5 +143,7 @@ func probeTracepoints() error {
 func probePrograms(m Mode) error {
 	p := newParts(m)
 	defer p.close()
-	return p.loadNew(owner{Version: formatVersion, Owner: "probe", Mode: m, RingBytes: minRing, Disks: []ownedDisk{{Disk: Disk{Bytes: 1 << 20}}}}, addresses{})
+	own := owner{Version: formatVersion, Owner: "probe", Mode: m, RingBytes: minRing, Disks: []ownedDisk{{Disk: Disk{Bytes: 1 << 20}}}}
+	own.lay()
+	return p.loadNew(own, addresses{})
 }

@@ -8,7 +8,7 @@ import (
 
 /*
 The baseline pays the debt: it reads every block whose bit is set and sends it at the epoch's first position. It goes
-round the disks in passes. A bit is cleared when the block's frame is acknowledged, never before, and debt is added
+round the disks in passes. While an epoch is complete there is only what joins to be paid. A bit is cleared when the block's frame is acknowledged, never before, and debt is added
 only while no chunk is under way: so no acknowledgement can clear a bit that was set after its block was read.
 */
 type baseline struct {
@@ -30,14 +30,14 @@ type finish struct {
 	time     int64
 }
 
-// paid tells whether the epoch owes nothing and nothing is under way.
+// paid tells whether the epoch owes nothing and nothing is under way. One that cannot be announced as it is owes nothing.
 func (x *session) paid() bool {
-	return x.s.ep.done || (x.base.empty && x.base.underway == 0)
+	return (x.s.ep.done || x.base.empty || x.changing) && x.base.underway == 0
 }
 
 func (x *session) baseline(now time.Time) error {
 	e, b := &x.s.ep, &x.base
-	if e.done || !x.announced {
+	if !x.announced || e.done && b.underway == 0 && !x.s.joining() {
 		return nil
 	}
 	x.pushReady()
@@ -61,7 +61,7 @@ func (x *session) baseline(now time.Time) error {
 
 // mayRead: captured writes go first, because what does not fit the ring must be read again.
 func (x *session) mayRead() bool {
-	if x.base.bytes >= x.s.cfg.Window || !x.s.readers.idle() {
+	if x.base.bytes >= x.s.cfg.Window || !x.s.readers.idle() || x.changing || x.s.ep.done && x.tainted {
 		return false
 	}
 	return x.tainted || x.cap.Producer()-x.read <= uint64(x.cap.RingBytes()/4)
@@ -112,7 +112,7 @@ func (x *session) nextChunk(now time.Time) *chunk {
 		}
 		d := x.s.disks[b.disk]
 		if now.Before(d.retryAt) {
-			_, _, owes := d.debt.NextSet(0)
+			owes := x.owes(d)
 			b.found, b.held = b.found || owes, b.held || owes
 		} else if c := x.collect(d); c != nil {
 			b.found = true
@@ -126,13 +126,15 @@ func (x *session) collect(d *disk) *chunk {
 	c := &chunk{disk: d, session: x.id, epoch: x.s.ep.number, first: x.s.ep.first, time: x.s.ep.opened,
 		zeros: x.s.ep.zeros}
 	size := d.debt.BlockSize()
+	from, to := x.due(d)
+	x.base.block = max(x.base.block, from)
 	most := max(uint64(x.s.cfg.ChunkBytes)/size, 1)
 	for most > 0 && len(c.spans) < maxSpans {
 		start, end, ok := d.debt.NextSet(x.base.block)
-		if !ok {
+		if !ok || start >= to {
 			break
 		}
-		end = min(end, start+most)
+		end = min(end, start+most, to)
 		c.spans = append(c.spans, span{start, end})
 		c.bytes += int((end - start) * size)
 		most -= end - start
@@ -290,8 +292,9 @@ func (x *session) doubt() {
 	x.s.keepDebt()
 	owes := x.cap.LateToDebt()
 	for _, d := range x.s.disks {
-		_, _, any := d.debt.NextSet(0)
-		owes = owes || any
+		from, _ := x.due(d)
+		start, _, any := d.debt.NextSet(0)
+		owes = owes || any && start < from // what joins may owe
 	}
 	if owes {
 		x.taint(x.read)

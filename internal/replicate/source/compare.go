@@ -47,10 +47,11 @@ type asking struct {
 }
 
 // compares tells whether the epoch at hand leaves out what the journal holds. What a gap owes was written, so it differs;
-// what a repair or a verify pass owes is wanted whatever it is.
+// what a repair or a verify pass owes is wanted whatever it is; of what joins the journal has nothing, or something long ago.
 func (x *session) compares() bool {
 	e := &x.s.ep
-	return x.version >= wire.V3 && !e.fresh && e.reason != reasonGap && e.reason != reasonRepair && e.reason != reasonVerify
+	return x.version >= wire.V3 && !e.fresh && !e.done && e.reason != reasonGap && e.reason != reasonRepair && e.reason != reasonVerify &&
+		e.reason != reasonDisks
 }
 
 // mayAsk: the base must know the epoch, and the queue has room for a Base and an Ask beside a captured write.

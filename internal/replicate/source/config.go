@@ -150,6 +150,7 @@ func byDefault[T ~int | ~int64](v *T, d T) {
 type disk struct {
 	Disk
 	debt    Bitmap
+	shown   uint64    // bytes of it that are part of the epoch at hand; the others join
 	retryAt time.Time // after a read failed
 	err     error     // of the last read; nil once one succeeds
 	rescan  uint64    // baseline bytes acknowledged in this epoch, or found the same
@@ -167,6 +168,7 @@ func (s *Source) disk(index uint16) *disk {
 	return nil
 }
 
+// wireDisks are the disks at hand, whether part of an epoch or not.
 func (s *Source) wireDisks() []wire.Disk {
 	out := make([]wire.Disk, len(s.disks))
 	for i, d := range s.disks {

@@ -35,7 +35,7 @@ func (x *session) succeed() error {
 	if !x.tainted || !x.s.ep.openAcked || !x.paid() || x.out != nil || !x.flush() {
 		return nil
 	}
-	if p := x.s.cfg.Pacer; p != nil && !p.MayOpen() {
+	if p := x.s.cfg.Pacer; p != nil && !x.changing && !p.MayOpen() {
 		return nil
 	}
 	e := x.s.ep
@@ -44,8 +44,12 @@ func (x *session) succeed() error {
 	switch {
 	case len(x.repairs) > 0:
 		e.reason = reasonRepair
+	case x.changing && !x.s.ep.done && (x.s.ep.reason == reasonTrackingLost || x.s.ep.reason == reasonRolledBack):
+		e.reason = x.s.ep.reason // and is compared on
 	case x.s.findings.any() && x.cap.Drops() == e.drops:
 		e.reason = reasonVerify
+	case x.changing:
+		e.reason = reasonDisks
 	case x.s.cfg.Coarse != nil && x.s.cfg.Coarse():
 		e.reason = reasonTrackingLost
 	}
@@ -101,7 +105,7 @@ func (x *session) open(e epoch, all bool) error {
 	} else {
 		s.keepDebt()
 	}
-	x.announced, x.before, x.tainted, x.cycle = false, 0, false, 0
+	x.announced, x.before, x.tainted, x.changing, x.cycle = false, 0, false, false, 0
 	x.verifying.stretch = nil
 	x.base, x.asking = baseline{}, asking{key: x.asking.key, tools: x.asking.tools, last: x.asking.last}
 	s.log.Info("epoch opened", "epoch", e.number, "reason", e.why(), "first", e.first)
@@ -114,8 +118,9 @@ func (x *session) announce() (bool, error) {
 		return false, nil
 	}
 	e := &x.s.ep
+	disks, joining := x.s.table()
 	frame, err := wire.Message(wire.TypeEpochOpen, e.number, e.first, e.first, e.opened,
-		wire.EpochOpen{Capture: x.s.id, Reason: e.why(), Disks: x.s.wireDisks(), Repairs: e.repairs, Doubt: e.doubt})
+		wire.EpochOpen{Capture: x.s.id, Reason: e.why(), Disks: disks, Joining: joining, Repairs: e.repairs, Doubt: e.doubt})
 	if err != nil {
 		return false, final{err}
 	}

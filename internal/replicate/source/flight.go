@@ -59,6 +59,7 @@ func (x *session) settleFrame(f *sent, wall int64) {
 		x.remember(fieldOpenAcked)
 	case f.typ == wire.TypeBaselineDone && f.epoch == e.number:
 		x.remember(fieldDone)
+		x.base = baseline{told: true} // from now on for what joins
 		x.completed()
 		x.s.log.Info("baseline complete", "epoch", e.number, "reason", e.why())
 	}

@@ -111,6 +111,7 @@ func ended(err error) error {
 // begin takes up the work where the Welcome says.
 func (x *session) begin(w *wire.Welcome) error {
 	s := x.s
+	changed, gone := s.settleDisks(w)
 	v := reconcile(&s.ep, s.id, s.ep.position(s.cap.Producer()), w)
 	if !v.resume {
 		if v.reason == reasonRolledBack {
@@ -124,7 +125,7 @@ func (x *session) begin(w *wire.Welcome) error {
 	x.announced = v.announced
 	x.running = s.ep.time
 	x.position = w.Durable
-	if v.resume && w.Epoch+1 == s.ep.number && s.ep.gap != 0 {
+	if v.resume && w.Epoch+1 == s.ep.number && s.ep.gap != 0 && !gone { // else it lacks writes of a disk that it shows
 		x.before, x.beforeFirst = w.Epoch, w.First // what is left of it comes first
 	}
 	if v.announced {
@@ -135,6 +136,11 @@ func (x *session) begin(w *wire.Welcome) error {
 			x.remember(fieldDone)
 			x.doubt()
 		}
+	}
+	if v.resume && v.announced && changed {
+		x.changing = true
+		x.endEpoch(x.read)
+		s.log.Info("the epoch ends because the disks have changed", "epoch", s.ep.number, "last", x.gap)
 	}
 	s.log.Info("connected", "journal", w.Journal, "session", w.Session, "epoch", s.ep.number, "durable", w.Durable,
 		"resume", v.resume)

@@ -41,6 +41,7 @@ func (j *journal) welcome() wire.Welcome {
 				w.BaselineDone = false
 			}
 			w.Epoch, w.First, w.Capture = f.Epoch, f.First, f.open.Capture
+			w.Disks, w.Joining = f.open.Disks, f.open.Joining
 		case wire.TypeBaselineDone:
 			w.BaselineDone = true
 		case wire.TypeData:
@@ -89,6 +90,9 @@ func (j *journal) add(f *wire.Frame, version uint32) error {
 	if err := j.checkOrder(&s, &w); err != nil {
 		return bad("%v", err)
 	}
+	if err := j.checkDisks(&s, &w); err != nil {
+		return bad("%v", err)
+	}
 	j.frames = append(j.frames, s)
 	return nil
 }
@@ -132,7 +136,7 @@ func (j *journal) checkOrder(s *stored, w *wire.Welcome) error {
 			last, open = e.Position, e.Flags&wire.EndOfBio == 0
 		}
 	case wire.TypeBaseline:
-		if w.BaselineDone || s.First != w.First || s.Last != w.First {
+		if s.First != w.First || s.Last != w.First {
 			return errors.New("baseline out of place")
 		}
 	case wire.TypeBaselineDone:
@@ -251,7 +255,12 @@ func (j *journal) disks(epoch, position uint64, like [][]byte) [][]byte {
 		out[i] = make([]byte, len(like[i]))
 	}
 	for _, e := range entries {
-		b := out[e.Disk][e.Sector*wire.SectorSize:][:e.Bytes]
+		if int(e.Disk) >= len(out) {
+			continue
+		}
+		b := out[e.Disk]
+		b = b[min(e.Sector*wire.SectorSize, uint64(len(b))):]
+		b = b[:min(e.Bytes, uint64(len(b)))]
 		if e.Kind == wire.KindData {
 			copy(b, e.data)
 		} else {

@@ -61,9 +61,10 @@ const (
 	reasonRolledBack
 	reasonRepair
 	reasonVerify
+	reasonDisks
 )
 
-var reasons = [...]string{"initial", "gap", "tracking-lost", "journal-changed", "rolled-back", "repair", "verify"}
+var reasons = [...]string{"initial", "gap", "tracking-lost", "journal-changed", "rolled-back", "repair", "verify", "disks"}
 
 // epoch is what is remembered of the current epoch. Number 0 is none.
 type epoch struct {

@@ -35,7 +35,8 @@ type model struct {
 	coarse func() bool
 	saved  *journal // a backup of the server's journal
 	old    []*journal
-	chunk  int // ChunkBytes; 0: small
+	chunk  int  // ChunkBytes; 0: small
+	change bool // disks come and grow
 
 	verify  Verify
 	planted map[planted]bool // blocks that were changed behind the capture's back
@@ -114,6 +115,10 @@ func (m *model) kill() {
 }
 
 func (m *model) step() {
+	if m.change && m.rng.IntN(40) == 0 {
+		m.changeDisks()
+		return
+	}
 	switch n := m.rng.IntN(1000); {
 	case n < 400:
 		m.host.submit()
@@ -245,7 +250,7 @@ func (m *model) calm() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	j := s.journal
-	if !idle || !e.done || e.journal != j.id || j.durable != len(j.frames) {
+	if !idle || !e.done || e.journal != j.id || j.durable != len(j.frames) || len(j.welcome().Joining) > 0 {
 		return false
 	}
 	for _, r := range j.repairs {
@@ -309,6 +314,7 @@ func (m *model) checkInterval(j *journal, i interval) {
 	for n := 0; n < 6; n++ {
 		p := positions[m.rng.IntN(len(positions))]
 		if want, sure := m.stateAt(c, o, p); sure {
+			want = j.shown(i.epoch, want)
 			m.same(fmt.Sprintf("epoch %d at %d (from %d)", i.epoch, p, i.from), j.disks(i.epoch, p, want), want)
 		}
 	}
@@ -359,9 +365,12 @@ func (m *model) checkMark(c *fakeCapture, o opening, i interval, k mark) {
 	}
 }
 
-func runModel(t *testing.T, seed uint64) {
+func runModel(t *testing.T, seed uint64, how ...func(*model)) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newModel(t, seed)
+		for _, f := range how {
+			f(m)
+		}
 		m.start()
 		for range 150 + m.rng.IntN(250) {
 			m.step()

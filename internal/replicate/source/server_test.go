@@ -105,6 +105,9 @@ func (s *server) serve(conn *wire.Conn) {
 	j.durable = start // what a Welcome tells is synced before
 	w := j.welcome()
 	w.Session, w.Version = s.session, s.version
+	if w.Version < wire.V4 {
+		w.Disks, w.Joining = nil, nil
+	}
 	s.mu.Unlock()
 	if refuse != fault.Unknown {
 		conn.SendRefusal(fault.New(refuse, "test", "refused"))

@@ -52,6 +52,7 @@ type session struct {
 	position uint64 // everything at or below it in this epoch was sent
 	tainted  bool   // writes were dropped: this epoch ends at gap
 	gap      uint64
+	changing bool          // it ended because the next has other disks
 	repairs  []wire.Repair // ranges for the next epoch to read
 
 	cycle  uint64 // the idle generation may be cleared when the ring is released up to here; 0: no cycle
@@ -127,6 +128,7 @@ func (x *session) step() error {
 	}
 	x.beginRepair()
 	x.correct(now)
+	x.joined()
 	if err := x.succeed(); err != nil {
 		return err
 	}

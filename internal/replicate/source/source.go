@@ -62,7 +62,7 @@ func New(c Config) (*Source, error) {
 		memory: memory{cells: c.Capture}, clock: clock{read: c.Clock}, limiter: rate.NewLimiter(rate.Inf, burst), cuts: make(chan *Cut), running: context.Background(),
 	}
 	for _, d := range c.Disks {
-		s.disks = append(s.disks, &disk{Disk: d, debt: c.Capture.Debt(d.Index)})
+		s.disks = append(s.disks, &disk{Disk: d, debt: c.Capture.Debt(d.Index), shown: d.Bytes})
 	}
 	s.ep = s.memory.load()
 	s.readers = newReaders(c.Readers)

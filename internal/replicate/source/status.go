@@ -64,7 +64,8 @@ type DiskStatus struct {
 	Rescanned  uint64    // read and acknowledged in this epoch, or found the same
 	Same       uint64    // of them, not sent: the journal has them already
 	Unused     uint64    // not read in this epoch: no file system uses it
-	Backlogged uint64    // debt
+	Backlogged uint64    // debt of what is part of the epoch
+	Joining    bool      // it, or the end that it grew by, is part of no point yet
 	Proven     uint64    // once found the same by a verify pass
 	Oldest     time.Time // of those proofs; zero while something was never proven
 	Err        error     // of the last read; nil once one succeeds
@@ -115,7 +116,7 @@ func (s *Source) publish(p Phase, err error) {
 	for i, d := range s.disks {
 		owed += d.owed
 		st.Disks = append(st.Disks, DiskStatus{Index: d.Index, Device: d.Device, Total: d.Bytes,
-			Replicated: d.Bytes - d.owed, Rescanned: min(d.rescan, d.Bytes), Same: min(d.same, d.Bytes), Unused: d.unused, Backlogged: d.owed, Err: d.err})
+			Replicated: d.Bytes - d.owed, Rescanned: min(d.rescan, d.Bytes), Same: min(d.same, d.Bytes), Unused: d.unused, Backlogged: d.backlog(), Joining: d.joins(), Err: d.err})
 		st.Disks[i].Proven, st.Disks[i].Oldest = s.plan.proofs.Disks[i].sum()
 		if st.Err == nil {
 			st.Err = d.err
