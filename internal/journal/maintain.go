@@ -143,9 +143,14 @@ const (
 	Full             // appends are refused
 )
 
+// What waits costs its readers by its entries: whoever looks at the journal goes through all of them. Its bytes cost room
+// only. So small writes, 64Ki of 4 KiB to a quarter of a GiB, are put away early, and a first copy of a disk, whose entries are long,
+// may arrive as fast as it comes and is put away afterwards.
 const (
-	slowBytes    = 4 * defaultSegmentBytes
-	fullBytes    = 16 * defaultSegmentBytes
+	slowEntries  = 64 << 10
+	fullEntries  = 256 << 10
+	slowBytes    = 32 * defaultSegmentBytes
+	fullBytes    = 128 * defaultSegmentBytes
 	fullSegments = 4096
 )
 
@@ -153,10 +158,14 @@ const (
 func (j *Journal) Pressure() Pressure {
 	j.mu.RLock()
 	defer j.mu.RUnlock()
+	entries := 0
+	for _, s := range j.pub.sealed {
+		entries += s.entries
+	}
 	switch n := j.pub.bytes; {
-	case n >= fullBytes || len(j.pub.sealed) >= fullSegments:
+	case n >= fullBytes || entries >= fullEntries || len(j.pub.sealed) >= fullSegments:
 		return Full
-	case n >= slowBytes:
+	case n >= slowBytes || entries >= slowEntries:
 		return Slow
 	}
 	return Relaxed

@@ -3,6 +3,7 @@ package wire
 import (
 	"encoding/binary"
 	"encoding/json"
+	"slices"
 
 	"github.com/klauspost/compress/s2"
 
@@ -103,8 +104,8 @@ func appendPayload(dst, raw []byte) ([]byte, uint16) {
 	}
 	start := len(dst)
 	need := s2.MaxEncodedLen(len(raw))
-	dst = append(dst, make([]byte, need)...)
-	n := len(s2.Encode(dst[start:], raw))
+	dst = slices.Grow(dst, need)
+	n := len(s2.Encode(dst[start:start+need], raw))
 	if n <= len(raw)-len(raw)/minSavedPart {
 		return dst[:start+n], flagS2
 	}

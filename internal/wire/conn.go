@@ -12,18 +12,26 @@ import (
 // Conn sends and receives frames. One goroutine may read while others write.
 type Conn struct {
 	net.Conn
-	head [HeaderSize]byte
-	mu   sync.Mutex // writes
+	head  [HeaderSize]byte
+	mu    sync.Mutex // writes
+	below *gathering // nil without
 }
 
 // NewConn wraps a connection.
-func NewConn(c net.Conn) *Conn { return &Conn{Conn: c} }
+func NewConn(c net.Conn) *Conn { return &Conn{Conn: c, below: gatheringBelow(c)} }
 
 // Send writes whole encoded frames in one go.
 func (c *Conn) Send(frame []byte) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if _, err := c.Write(frame); err != nil {
+	if c.below != nil {
+		c.below.hold()
+	}
+	_, err := c.Write(frame)
+	if c.below != nil {
+		err = errors.Join(err, c.below.release())
+	}
+	if err != nil {
 		return fault.New(fault.Transient, "wire: send", "%w", err)
 	}
 	return nil

@@ -19,6 +19,7 @@ import (
 	"github.com/understudy-dr/understudy/internal/capture"
 	"github.com/understudy-dr/understudy/internal/fault"
 	"github.com/understudy-dr/understudy/internal/pki"
+	"github.com/understudy-dr/understudy/internal/priority"
 	"github.com/understudy-dr/understudy/internal/replicate/cut"
 	"github.com/understudy-dr/understudy/internal/replicate/source"
 	"github.com/understudy-dr/understudy/internal/wire"
@@ -74,7 +75,7 @@ func (r *replicator) start(ctx context.Context, address string, assigned []*agen
 	var cutter *cut.Cutter
 	if err == nil {
 		config := source.Config{Disks: disks, Agent: buildinfo.Version, Dial: dial, Clock: readClocks,
-			InFlightWrites: func(index uint16) (uint64, error) { return blockdev.InFlightWrites(devs[index]) }, Verify: r.verify(), Log: r.log}
+			InFlightWrites: func(index uint16) (uint64, error) { return blockdev.InFlightWrites(devs[index]) }, Verify: r.verify(), Log: r.log, Yield: r.yield}
 		cutter = r.pace(&config, c)
 		r.source, err = source.New(config)
 	}
@@ -96,6 +97,13 @@ func (r *replicator) start(ctx context.Context, address string, assigned []*agen
 		close(done) // so that stop may wait for it again
 	}(r.source, r.done)
 	return nil
+}
+
+// yield lets what compresses give way to the programs of this machine.
+func (r *replicator) yield() {
+	if err := priority.Lower(); err != nil {
+		r.log.Warn("compressing takes as much of the processors as anybody", "error", err)
+	}
 }
 
 // join matches what the service assigned with the disks at hand.
@@ -127,15 +135,30 @@ func (r *replicator) dialer(address string) (func(context.Context) (net.Conn, er
 		return nil, err
 	}
 	c.NextProtos = []string{wire.ALPN}
-	d := &tls.Dialer{Config: c, NetDialer: &net.Dialer{Timeout: 10 * time.Second}}
+	if c.ServerName, _, err = net.SplitHostPort(address); err != nil {
+		return nil, fault.New(fault.Invalid, "agent: address of the replication server", "%w", err)
+	}
 	return func(ctx context.Context) (net.Conn, error) {
-		conn, err := d.DialContext(ctx, "tcp", address)
+		conn, err := dialTLS(ctx, address, c)
 		if err != nil {
 			return nil, fault.New(fault.Transient, "agent: connect to the replication server at "+address, "%w", err).
 				WithHint("is its data port open from here?")
 		}
 		return conn, nil
 	}, nil
+}
+
+func dialTLS(ctx context.Context, address string, c *tls.Config) (net.Conn, error) {
+	d := net.Dialer{Timeout: 10 * time.Second}
+	raw, err := d.DialContext(ctx, "tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	conn := tls.Client(wire.Gather(raw), c)
+	if err := conn.HandshakeContext(ctx); err != nil {
+		return nil, errors.Join(err, raw.Close())
+	}
+	return conn, nil
 }
 
 // ended delivers the result of a source that stopped by itself.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/understudy-dr/understudy/internal/fault"
 	"github.com/understudy-dr/understudy/internal/journal"
+	"github.com/understudy-dr/understudy/internal/priority"
 )
 
 // Maintenance configures what is done to journals beside taking data in. A zero member has a default.
@@ -71,7 +72,7 @@ func newCaretaker(c Maintenance, log *slog.Logger) *caretaker {
 
 // run works until ctx ends.
 func (k *caretaker) run(ctx context.Context) {
-	if err := lowerPriority(); err != nil {
+	if err := priority.Lower(); err != nil {
 		k.log.Warn("sink: maintenance runs at the priority of everything else", "error", err)
 	}
 	for ctx.Err() == nil {

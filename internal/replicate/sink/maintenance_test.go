@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"runtime"
 	"slices"
 	"sync"
 	"testing"
@@ -13,7 +12,6 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"golang.org/x/sys/unix"
 
 	"github.com/understudy-dr/understudy/internal/fault"
 	"github.com/understudy-dr/understudy/internal/journal"
@@ -360,27 +358,4 @@ func TestDamageIsAskedForOnce(t *testing.T) {
 		<-time.After(time.Hour)
 		require.Equal(t, [][]journal.Damage{nil, {young}, {old, young}}, asked, "whoever scrubs wants all mended")
 	})
-}
-
-func TestLowerPriority(t *testing.T) {
-	nice := func() int {
-		n, err := unix.Getpriority(unix.PRIO_PROCESS, 0)
-		require.NoError(t, err)
-		return kernelNice - n
-	}
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	mine := nice()
-	done := make(chan [2]int)
-	go func() { // the thread ends with the goroutine
-		err := lowerPriority()
-		n, e := unix.Getpriority(unix.PRIO_PROCESS, 0)
-		io, _, errno := unix.Syscall(unix.SYS_IOPRIO_GET, ioprioWhoProcess, 0, 0)
-		if err != nil || e != nil || errno != 0 {
-			t.Error(err, e, errno)
-		}
-		done <- [2]int{kernelNice - n, int(io)}
-	}()
-	require.Equal(t, [2]int{min(mine+maintenanceNice, worstNice), ioprioBestEffort<<ioprioClassShift | ioprioLowest}, <-done)
-	require.Equal(t, mine, nice(), "only that thread")
 }

@@ -10,7 +10,7 @@ import (
 )
 
 const (
-	queuedFrames = 8        // read from the connection, not yet appended
+	queuedFrames = 32       // read from the connection, not yet appended
 	batchBytes   = 16 << 20 // appended before a sync, at most
 	batchFrames  = 4096     // and so many frames, questions counted
 )

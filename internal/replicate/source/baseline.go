@@ -124,7 +124,7 @@ func (x *session) nextChunk(now time.Time) *chunk {
 
 func (x *session) collect(d *disk) *chunk {
 	c := &chunk{disk: d, session: x.id, epoch: x.s.ep.number, first: x.s.ep.first, time: x.s.ep.opened,
-		zeros: x.s.ep.zeros}
+		version: x.version, zeros: x.s.ep.zeros}
 	size := d.debt.BlockSize()
 	from, to := x.due(d)
 	x.base.block = max(x.base.block, from)
@@ -198,7 +198,7 @@ func (x *session) pushReady() {
 			if len(c.frames) == 1 {
 				f.chunk = c
 			}
-			x.send(outgoing{builder: c.frames[0]}, f)
+			x.send(outgoing{made: c.frames[0]}, f)
 			c.frames, c.sent = c.frames[1:], true
 		}
 		if !c.sent {

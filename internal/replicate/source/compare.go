@@ -90,7 +90,7 @@ func (x *session) sendBase(latest bool) error {
 		return final{err}
 	}
 	a.based, a.waiting = true, map[uint64]*chunk{}
-	x.queue <- outgoing{encoded: frame} // not stored, so not acknowledged
+	x.queue <- outgoing{message: frame} // not stored, so not acknowledged
 	return nil
 }
 
@@ -108,7 +108,7 @@ func (x *session) sendAsk(c *chunk) error {
 		return final{err}
 	}
 	a.waiting[p.id] = c
-	x.queue <- outgoing{encoded: frame}
+	x.queue <- outgoing{message: frame}
 	return nil
 }
 

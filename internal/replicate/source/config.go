@@ -108,12 +108,16 @@ type Config struct {
 	// Coarse says that the capture's dirty bits stand for whole disks: they are compared before they are sent. May be nil.
 	Coarse func() bool
 
+	// Yield is the first that is called by each goroutine that compresses: what compresses can wait, so the assembly tells its thread to
+	// give way to the programs of the server. What empties the ring can not. May be nil.
+	Yield func()
+
 	Poll       time.Duration // how often an idle ring is looked at; default 2 ms
 	DeadAfter  time.Duration // a link that says nothing for so long is dead; default 15 s
 	RetryRead  time.Duration // pause after a failed read of a disk; default 5 s
 	FrameBytes int           // raw size of a frame of captured writes; default 128 KiB
 	ChunkBytes int           // read from a disk for one baseline chunk; default 1 MiB
-	Window     int           // baseline bytes read and not acknowledged; default 16 MiB
+	Window     int           // baseline bytes read and not acknowledged; default 32 MiB
 	Readers    int           // concurrent baseline reads; default 4
 }
 
@@ -129,12 +133,15 @@ func (c *Config) complete() error {
 	if c.Log == nil {
 		c.Log = slog.Default()
 	}
+	if c.Yield == nil {
+		c.Yield = func() {}
+	}
 	byDefault(&c.Poll, 2*time.Millisecond)
 	byDefault(&c.DeadAfter, 15*time.Second)
 	byDefault(&c.RetryRead, 5*time.Second)
 	byDefault(&c.FrameBytes, 128<<10)
 	byDefault(&c.ChunkBytes, 1<<20)
-	byDefault(&c.Window, 16<<20)
+	byDefault(&c.Window, 32<<20)
 	byDefault(&c.Readers, 4)
 	c.FrameBytes = min(c.FrameBytes, wire.MaxRaw)
 	return nil

@@ -127,7 +127,7 @@ func (x *session) announce() (bool, error) {
 	x.announced = true
 	x.running = max(x.running, e.opened)
 	x.position = e.first
-	x.send(outgoing{encoded: frame}, sent{typ: wire.TypeEpochOpen, epoch: e.number, time: e.opened, release: x.safe()})
+	x.send(outgoing{message: frame}, sent{typ: wire.TypeEpochOpen, epoch: e.number, time: e.opened, release: x.safe()})
 	return true, nil
 }
 

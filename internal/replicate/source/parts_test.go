@@ -168,16 +168,18 @@ func TestFramer(t *testing.T) {
 				data[i] = byte(i>>12) | 1
 			}
 		}
-		w := framer{chunk: &chunk{disk: &disk{Disk: Disk{Index: 7}}, epoch: 2, first: 50, time: 9, zeros: zeros}}
+		w := framer{chunk: &chunk{disk: &disk{Disk: Disk{Index: 7}}, epoch: 2, first: 50, time: 9, version: wire.V3, zeros: zeros}}
 		w.add(data, 8192)
 		w.flush()
 		got := make([]byte, len(data))
 		covered := 0
 		require.Greater(t, len(w.chunk.frames), 2)
 		for _, b := range w.chunk.frames {
-			require.LessOrEqual(t, b.RawBytes(), baseFrame)
-			f, err := wire.Parse(b.Finish(nil))
+			require.LessOrEqual(t, b.raw, baseFrame)
+			f, err := wire.Parse(b.frame)
 			require.NoError(t, err)
+			require.Equal(t, b.raw, int(f.RawBytes))
+			require.Equal(t, b.raw > 0, f.Summed())
 			extents, err := f.ExtentTable(nil)
 			require.NoError(t, err)
 			raw, err := f.Payload(nil)

@@ -25,7 +25,8 @@ type chunk struct {
 	epoch   uint64
 	first   uint64
 	time    int64
-	zeros   bool // zero blocks must be sent too
+	version uint32 // of the protocol that its frames are for
+	zeros   bool   // zero blocks must be sent too
 
 	held    int    // bytes that it counts for in the window
 	wanted  []span // of spans, those to read
@@ -35,7 +36,7 @@ type chunk struct {
 	stretch *stretch // of a verify pass; nil: of the baseline
 	fine    bool     // block by block
 
-	frames []*wire.Builder
+	frames []*encoded
 	sent   bool // at least one frame was
 	err    error
 }
@@ -53,9 +54,10 @@ func newReaders(n int) readers {
 	return readers{requests: make(chan *chunk, n), results: make(chan *chunk, 2*n), n: n}
 }
 
-func (r *readers) start(ctx context.Context) {
+func (r *readers) start(ctx context.Context, yield func()) {
 	for range r.n {
 		r.group.Go(func() {
+			yield()
 			var buf []byte
 			for {
 				select {
@@ -117,7 +119,16 @@ func (c *chunk) extent(s span) (from, to uint64) {
 	return s.start * size, min(s.end*size, c.disk.Bytes)
 }
 
-// framer puts what was read into frames, zeroes as ranges or not at all.
+// encoded is a frame as it is sent. Its memory is used again.
+type encoded struct {
+	frame []byte
+	raw   int // bytes of its payload before compression
+}
+
+var encodings = sync.Pool{New: func() any { return new(encoded) }}
+
+// framer puts what was read into frames, zeroes as ranges or not at all. Compressing is most of what a frame costs the agent, so
+// the readers do it, each beside the others, and not the one sender.
 type framer struct {
 	chunk *chunk
 	b     *wire.Builder
@@ -163,10 +174,15 @@ func (w *framer) extent(k wire.Kind, from, bytes uint64, data []byte) {
 }
 
 func (w *framer) flush() {
-	if w.b != nil {
-		w.chunk.frames = append(w.chunk.frames, w.b)
-		w.b = nil
+	if w.b == nil {
+		return
 	}
+	e := encodings.Get().(*encoded)
+	e.raw = w.b.RawBytes()
+	e.frame = encode(w.b, e.frame[:0], w.chunk.version)
+	builders.Put(w.b)
+	w.b = nil
+	w.chunk.frames = append(w.chunk.frames, e)
 }
 
 // run is the length of the first run of pieces that are all zero or all not.

@@ -9,10 +9,11 @@ import (
 	"github.com/understudy-dr/understudy/internal/wire"
 )
 
-// outgoing is a frame to send: a builder still to be compressed and summed, or the encoded frame.
+// outgoing is a frame to send: a builder still to be compressed and summed, what a reader has made of one, or a message.
 type outgoing struct {
 	builder *wire.Builder
-	encoded []byte
+	made    *encoded
+	message []byte
 }
 
 var builders = sync.Pool{New: func() any { return new(wire.Builder) }}
@@ -62,6 +63,7 @@ func (x *session) lastWord(ctx context.Context, f failure) error {
 
 // sender compresses, sums, throttles and sends, so that the owner never waits for the link.
 func (x *session) sender(ctx context.Context) error {
+	x.s.cfg.Yield()
 	var buf []byte
 	for {
 		var o outgoing
@@ -70,15 +72,16 @@ func (x *session) sender(ctx context.Context) error {
 			return nil
 		case o = <-x.queue:
 		}
-		frame := o.encoded
-		if o.builder != nil {
+		frame := o.message
+		switch {
+		case o.builder != nil:
 			x.s.meter.raw.Add(uint64(o.builder.RawBytes()))
-			if x.version < wire.V2 {
-				o.builder.DropSums()
-			}
-			buf = o.builder.Finish(buf[:0])
+			buf = encode(o.builder, buf[:0], x.version)
 			builders.Put(o.builder)
 			frame = buf
+		case o.made != nil:
+			x.s.meter.raw.Add(uint64(o.made.raw))
+			frame = o.made.frame
 		}
 		select {
 		case x.moved <- struct{}{}:
@@ -87,7 +90,18 @@ func (x *session) sender(ctx context.Context) error {
 		if err := x.write(ctx, frame); err != nil {
 			return err
 		}
+		if o.made != nil {
+			encodings.Put(o.made)
+		}
 	}
+}
+
+// encode compresses and sums a frame for a peer that speaks this version, appended to dst.
+func encode(b *wire.Builder, dst []byte, version uint32) []byte {
+	if version < wire.V2 {
+		b.DropSums()
+	}
+	return b.Finish(dst)
 }
 
 func (x *session) write(ctx context.Context, frame []byte) error {

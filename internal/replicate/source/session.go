@@ -160,7 +160,7 @@ func (x *session) send(o outgoing, s sent) {
 
 // control queues a frame without extents.
 func (x *session) control(t wire.Type, epoch, first, last uint64, time int64) {
-	x.send(outgoing{encoded: wire.Control(t, epoch, first, last, time)},
+	x.send(outgoing{message: wire.Control(t, epoch, first, last, time)},
 		sent{typ: t, epoch: epoch, time: time, release: x.safe()})
 }
 

@@ -98,7 +98,7 @@ func (s *Source) Run(ctx context.Context) error {
 	defer s.finder.group.Wait()
 	defer cancel()
 	s.running = ctx
-	s.readers.start(ctx)
+	s.readers.start(ctx, s.cfg.Yield)
 	var pause backoff
 	for ctx.Err() == nil {
 		progress, err := s.serve(ctx)
