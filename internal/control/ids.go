@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"maps"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/understudy-dr/understudy/internal/fault"
@@ -21,6 +22,7 @@ func NewID(prefix string) string {
 const (
 	maxTags      = 50
 	maxTagLength = 256 // characters
+	reserved     = "aws:"
 )
 
 // AddTags is have with more added and overwritten.
@@ -33,6 +35,9 @@ func AddTags(have, more map[string]string) (map[string]string, error) {
 	for k, v := range more {
 		if k == "" || utf8.RuneCountInString(k) > maxTagLength || utf8.RuneCountInString(v) > maxTagLength {
 			return nil, fault.New(fault.Invalid, op, "%w", &FieldError{[]Field{{"tags", "a key has 1 and a value 0 to 256 characters"}}})
+		}
+		if len(k) >= len(reserved) && strings.EqualFold(k[:len(reserved)], reserved) {
+			return nil, fault.New(fault.Invalid, op, "%w", &FieldError{[]Field{{"tags", "keys that begin with " + reserved + " are reserved"}}})
 		}
 		out[k] = v
 	}

@@ -11,10 +11,11 @@ import (
 	"github.com/understudy-dr/understudy/internal/state"
 )
 
-// token is a nextToken's content: where the next page begins, and of what list.
+// token is a nextToken's content: where the next page begins, and a digest of that with the query, so that neither can be
+// another's. Whoever computes one sees no more than the list that it is for.
 type token struct {
 	After string `json:"a"`
-	List  []byte `json:"l"` // digest of the query
+	List  []byte `json:"l"`
 }
 
 // ErrToken is in the chain of the refusal of a page token. Any list may refuse one, whatever errors its model has.
@@ -33,11 +34,11 @@ func Page(query any, maxResults *int32, nextToken *string) (state.Page, error) {
 	refused := fault.New(fault.Invalid, "awsapi: read page token", "%w", ErrToken).
 		WithHint("send the token of the last answer with the same filters, or none")
 	var t token
-	raw, err := base64.RawURLEncoding.DecodeString(*nextToken)
+	raw, err := base64.RawURLEncoding.Strict().DecodeString(*nextToken)
 	if err != nil || json.Unmarshal(raw, &t) != nil {
 		return p, refused
 	}
-	if want, err := digest(query); err != nil || string(want) != string(t.List) {
+	if want, err := digest(query, t.After); err != nil || string(want) != string(t.List) {
 		return p, refused
 	}
 	p.After = t.After
@@ -49,7 +50,7 @@ func NextToken(query any, next string) (*string, error) {
 	if next == "" {
 		return nil, nil
 	}
-	list, err := digest(query)
+	list, err := digest(query, next)
 	if err != nil {
 		return nil, err
 	}
@@ -60,8 +61,8 @@ func NextToken(query any, next string) (*string, error) {
 	return new(base64.RawURLEncoding.EncodeToString(raw)), nil
 }
 
-func digest(query any) ([]byte, error) {
-	b, err := json.Marshal(query)
+func digest(query any, after string) ([]byte, error) {
+	b, err := json.Marshal([]any{query, after})
 	if err != nil {
 		return nil, fault.New(fault.Bug, "awsapi: digest query", "%w", err)
 	}

@@ -1,6 +1,7 @@
 package wireform
 
 import (
+	"encoding/base64"
 	"testing"
 	"time"
 
@@ -68,6 +69,22 @@ func TestPageTokens(t *testing.T) {
 	require.Equal(t, state.Page{After: "after \x00 this", Limit: 7}, p)
 	_, err = Page("other", nil, token)
 	require.True(t, fault.Is(err, fault.Invalid))
+	for i := range *token { // one that was changed anywhere is none of ours
+		for _, b := range []byte("AZaz09-_") {
+			if changed := []byte(*token); changed[i] != b {
+				changed[i] = b
+				_, err = Page("q", nil, new(string(changed)))
+				require.ErrorIs(t, err, ErrToken, "%s", changed)
+			}
+		}
+	}
+	elsewhere, err := NextToken("other", "after \x00 this")
+	require.NoError(t, err)
+	require.NotEqual(t, token, elsewhere)
+	for _, text := range []string{"???", *token + "A", (*token)[1:], "e30", base64.RawURLEncoding.EncodeToString([]byte(`{"a":"after \u0000 this"}`))} {
+		_, err = Page("q", nil, &text)
+		require.ErrorIs(t, err, ErrToken, text)
+	}
 	none, err := NextToken("q", "")
 	require.NoError(t, err)
 	require.Nil(t, none)

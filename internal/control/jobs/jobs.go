@@ -71,8 +71,8 @@ func (v *Jobs) fits(ctx context.Context, r state.Reader, s state.Scope, subjects
 	if len(subjects) == 0 {
 		return fault.New(fault.Invalid, op, "a job needs a participant")
 	}
-	if again := duplicate(subjects); again != "" {
-		return fault.New(fault.Invalid, op, "%s is named twice", again)
+	if err := Distinct(subjects); err != nil {
+		return err
 	}
 	if err := Idle(ctx, r, subjects...); err != nil {
 		return err
@@ -91,15 +91,16 @@ func (v *Jobs) fits(ctx context.Context, r state.Reader, s state.Scope, subjects
 	return v.limits.Fits(ctx, r, s, c.inAllJobs, control.Job, "", inAll+len(subjects))
 }
 
-func duplicate(list []string) string {
+// Distinct refuses with fault.Invalid a list that names one subject twice.
+func Distinct(subjects []string) error {
 	seen := map[string]bool{}
-	for _, v := range list {
+	for _, v := range subjects {
 		if seen[v] {
-			return v
+			return fault.New(fault.Invalid, "jobs", "%s is named twice", v)
 		}
 		seen[v] = true
 	}
-	return ""
+	return nil
 }
 
 // Idle refuses with fault.Conflict when any of the subjects is in an unfinished job.

@@ -134,6 +134,9 @@ func doomed(a action, v state.Server) string {
 
 // candidates reads the servers and checks them all, so that a refusal tells of each that is in the way.
 func (m *MGN) candidates(ctx context.Context, tx state.Tx, s state.Scope, ids []string, a action) ([]state.Server, error) {
+	if err := jobs.Distinct(ids); err != nil { // whatever state they are in
+		return nil, err
+	}
 	servers := make([]state.Server, len(ids))
 	for i, id := range ids {
 		v, err := tx.Server(ctx, s, id)

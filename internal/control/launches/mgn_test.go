@@ -226,3 +226,16 @@ func TestActionsThatMustSucceed(t *testing.T) {
 	require.NoError(t, w.FinalizeCutover(ctx, scope, id), "nobody knows any more")
 	require.True(t, fault.Is(w.FinalizeCutover(ctx, scope, "s-0"), fault.NotFound))
 }
+
+// TestNamedTwice: a list that names a server twice is wrong in itself, whatever state the server is in.
+func TestNamedTwice(t *testing.T) {
+	w := setup(t, true)
+	for _, life := range states {
+		id := w.server(life)
+		for _, call := range []func(context.Context, state.Scope, []string, map[string]string) (state.Job, error){w.StartTest, w.StartCutover, w.Terminate} {
+			_, err := call(t.Context(), scope, []string{id, id}, nil)
+			require.True(t, fault.Is(err, fault.Invalid), "%s: %v", life, err)
+			require.ErrorContains(t, err, "named twice")
+		}
+	}
+}
