@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/understudy-dr/understudy/internal/blockdev"
 	"github.com/understudy-dr/understudy/internal/capture"
 	"github.com/understudy-dr/understudy/internal/fault"
 )
@@ -20,7 +21,12 @@ func Uninstall(ctx context.Context, stateDir, root string, log *slog.Logger) err
 	if err := i.removeService(ctx); err != nil {
 		return err
 	}
-	return removeState(i.path(stateDir), log)
+	if err := removeState(i.path(stateDir), log); err != nil {
+		return err
+	}
+	blockdev.SweepClaims()
+	removeEmpty(runDir)
+	return nil
 }
 
 // removeService stops and removes the service if it is the one of this state directory.
