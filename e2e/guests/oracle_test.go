@@ -9,6 +9,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+// marks is how often the disk is held still and compared.
+const marks = 5
+
 // dm-log-writes keeps every write of a disk in a log of its own: the kernel's testimony of what the disk was at each of
 // its marks. Ours must be the same at the position of the mark, byte for byte.
 func TestLogWritesIsTheOracle(t *testing.T) {
@@ -28,7 +31,7 @@ udevadm settle; mkfs.ext4 -q -b 1024 /dev/mapper/logged; mkdir -p /mnt/logged; m
 		p.Install(t, "--devices /dev/vdb --freeze none --all-blocks")
 		p.Continuous(t)
 		positions := map[string]uint64{}
-		for i := range 8 {
+		for i := range marks {
 			positions[fmt.Sprintf("mark%d", i)] = p.mark(t, i)
 		}
 		g.Run(t, "umount /mnt/logged; dmsetup remove logged; blockdev --flushbufs /dev/vdc")
@@ -45,11 +48,11 @@ udevadm settle; mkfs.ext4 -q -b 1024 /dev/mapper/logged; mkdir -p /mnt/logged; m
 func (p *Protected) mark(t *testing.T, i int) uint64 {
 	t.Helper()
 	p.Run(t, fmt.Sprintf(`cd /mnt/logged; rm -rf old; [ ! -d new ] || mv new old; mkdir new
-for n in $(seq 40); do head -c $((RANDOM * 7 + 1)) /dev/urandom > new/f$n; [ $((n %% 5)) != 0 ] || sync new/f$n; done
+for n in $(seq 20); do head -c $((RANDOM * 12 + 1)) /dev/urandom > new/f$n; [ $((n %% 5)) != 0 ] || sync new/f$n; done
 dd if=/dev/urandom of=new/direct bs=%d count=13 oflag=direct,dsync status=none
-for n in $(seq 60); do dd if=/dev/urandom of=kept bs=1024 seek=$((RANDOM %% 4096)) count=$((RANDOM %% 40 + 1)) conv=notrunc status=none; done
-truncate -s $((RANDOM * 9)) new/f1; fallocate -l 300k new/reserved; fallocate -p -o 64k -l 128k new/f2 || true; rm new/f3 new/f4; fstrim /mnt/logged`, 1024*(1+i*3)))
-	p.Run(t, "sync -f /mnt/logged; fsfreeze -f /mnt/logged; blockdev --flushbufs /dev/mapper/logged")
+for n in $(seq 25); do dd if=/dev/urandom of=kept bs=1024 seek=$((RANDOM %% 4096)) count=$((RANDOM %% 40 + 1)) conv=notrunc status=none; done
+truncate -s $((RANDOM * 9)) new/f1; fallocate -l 300k new/reserved; fallocate -p -o 64k -l 128k new/f2 || true; rm new/f3 new/f4; fstrim /mnt/logged`, 1024*(1+i*5)))
+	p.Run(t, "sync -f /mnt/logged; fsfreeze -f /mnt/logged; sync /dev/mapper/logged")
 	p.Run(t, fmt.Sprintf("dmsetup message logged 0 mark mark%d", i))
 	point := p.Point(t)
 	p.Run(t, "fsfreeze -u /mnt/logged")

@@ -44,7 +44,8 @@ swapon /dev/vde4
 
 // assemble finds the stacks again, as a machine does that was booted from the copies.
 const assemble = `modprobe -a dm-mod dm-crypt raid1 xfs btrfs
-[ -e /dev/md0 ] || mdadm --assemble /dev/md0 --run --quiet /dev/vdb /dev/vdc
+mdadm --stop --scan --quiet || true # where udev has found it already it has another name
+mdadm --assemble /dev/md0 --run --quiet /dev/vdb /dev/vdc
 cryptsetup open --key-file /root/luks.key /dev/md0 safe; cryptsetup open --key-file /root/luks.key /dev/sda scsi
 udevadm settle; vgchange -q -ay; udevadm settle
 `
@@ -72,8 +73,9 @@ func TestStorageStacks(t *testing.T) {
 		g.Run(t, stacks+mountStacks+everywhere("head -c 3M /dev/urandom > first; sync first"))
 		t.Log(g.Run(t, "lsblk -o NAME,TYPE,FSTYPE,SIZE,SERIAL,MOUNTPOINTS"))
 		p := Meet(t, g, s)
+		found := p.Doctor(t, "")
 		for _, d := range append(devices, "/dev/vda") {
-			require.Equal(t, agent.Good, p.Doctor(t, "")["disk "+d].Verdict, d)
+			require.Equal(t, agent.Good, found["disk "+d].Verdict, d)
 		}
 		p.Install(t, "")
 		v := p.Continuous(t)
@@ -110,6 +112,8 @@ func (p *Protected) stillDisks(t *testing.T, drives []Drive, devices []string) {
 	st := p.Status(t)
 	for _, d := range st.Disks {
 		require.Zero(t, d.Missed, d.Device)
+		require.Empty(t, d.Unaudited, d.Device)
+		require.NotZero(t, d.Proven, d.Device)
 	}
 	for i, d := range drives {
 		require.NoError(t, harness.SameContent(d.File, p.Export(t, devices[i], "--latest")), devices[i])
