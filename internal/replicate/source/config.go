@@ -19,7 +19,7 @@ const (
 	publishEvery  = 250 * time.Millisecond
 	maxBackoff    = 5 * time.Second
 	cycleEvery    = time.Second          // generations are flipped, and marks sent, so often
-	holdFrame     = 5 * time.Millisecond // a frame waits so long for more while the link is busy
+	holdFrame     = 5 * time.Millisecond // a frame waits so long for more while one follows the other
 	settleAtMost  = 60 * time.Second     // twice the SCSI command timeout
 	settleAtLeast = time.Second
 	zeroPiece     = 4096      // zeroes are looked for in pieces of this size

@@ -191,7 +191,8 @@ func (x *session) drained() {
 		x.taint(x.read)
 	}
 	x.reached(x.read)
-	if len(x.queue) == 0 || time.Since(x.heldFrom) >= holdFrame {
+	// A write after a pause goes at once; while one follows the other they share frames, which cost both sides much each.
+	if now := time.Now(); now.Sub(x.spoke) >= holdFrame || now.Sub(x.heldFrom) >= holdFrame {
 		x.flush()
 	}
 	x.passed()
