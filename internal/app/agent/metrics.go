@@ -33,6 +33,8 @@ func (s Status) Metrics() string {
 		drops = "Events seen; in this mode each ends an epoch."
 	}
 	series("drops_total", "counter", drops, fmt.Sprintf(" %d", s.Drops))
+	series("overflowing", "gauge", "1 while writes outrun the link and are sent without order.", truth(s.Overflow))
+	series("overflow_rounds_total", "counter", "Rounds of reading what was written meanwhile, since the agent started.", fmt.Sprintf(" %d", s.Rounds))
 	series("sent_bytes_total", "counter", "Sent to the replication server since the agent started.", fmt.Sprintf(" %d", s.WireBytes))
 	var misses []string
 	for program, n := range s.Doubts.RecursionMisses {

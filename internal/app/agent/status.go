@@ -36,6 +36,8 @@ type Status struct {
 	RingBytes  uint64        `json:"ringBytes"`
 	RingUsed   uint64        `json:"ringUsed"`
 	Drops      uint64        `json:"drops"`
+	Overflow   bool          `json:"overflowing"`    // writes outrun the link
+	Rounds     uint64        `json:"overflowRounds"` // of reading what was written meanwhile
 	Gaps       uint64        `json:"gaps"`
 	RawBytes   uint64        `json:"rawBytes"`
 	WireBytes  uint64        `json:"wireBytes"`
@@ -132,6 +134,7 @@ func (r *replicator) describe(s *Status) {
 	st := r.source.Status()
 	s.Phase, s.Connected, s.Epoch, s.Reason = string(st.Phase), st.Connected, st.Epoch, st.Reason
 	s.RingBytes, s.RingUsed, s.Drops, s.Gaps = st.RingBytes, st.RingUsed, st.Drops, st.Gaps
+	s.Overflow, s.Rounds = st.Overflow, st.Rounds
 	s.RawBytes, s.WireBytes, s.Rate, s.ETA, s.Limit = st.RawBytes, st.WireBytes, st.Rate, st.ETA.Seconds(), st.Limit
 	s.LagP50, s.LagP99, s.LagSamples = milliseconds(st.Latency.OldestP50), milliseconds(st.Latency.OldestP99), st.Latency.Frames
 	if st.Err != nil && s.Error == "" {
@@ -238,6 +241,9 @@ func (s Status) Print(out io.Writer) {
 	} else {
 		fmt.Fprintf(w, "lag\t%s\n", s.LagLine())
 		fmt.Fprintf(w, "ring\t%d of %d KiB waiting for acknowledgement; %d writes dropped, %d gaps\n", s.RingUsed>>10, s.RingBytes>>10, s.Drops, s.Gaps)
+	}
+	if s.Overflow {
+		fmt.Fprintf(w, "OVERFLOW\twrites outrun the link: what is written is sent without order, and no points are made, until they do not\n")
 	}
 	fmt.Fprintf(w, "sent\t%d MiB as %d MiB on the wire, now %.1f MiB/s\n", s.RawBytes>>20, s.WireBytes>>20, s.Rate/(1<<20))
 	if s.Limit > 0 {

@@ -12,6 +12,9 @@ import (
 // records are not sent. Their blocks are dirty and no generation is cleared any more, so the next epoch reads them.
 func (x *session) taint(at uint64) {
 	x.endEpoch(at)
+	if x.s.overflow.epoch == x.s.ep.number { // it was opened so
+		return
+	}
 	x.s.meter.gaps.Add(1)
 	level := slog.LevelWarn
 	if x.s.cfg.Pacer != nil { // as all are
@@ -38,6 +41,10 @@ func (x *session) succeed() error {
 	if p := x.s.cfg.Pacer; p != nil && !x.changing && !p.MayOpen() {
 		return nil
 	}
+	now := time.Now()
+	if again, err := x.again(now); again {
+		return err
+	}
 	e := x.s.ep
 	e.number++
 	e.gap, e.reason, e.fresh, e.repairs = x.gap, reasonGap, false, nil
@@ -53,11 +60,17 @@ func (x *session) succeed() error {
 	case x.s.cfg.Coarse != nil && x.s.cfg.Coarse():
 		e.reason = reasonTrackingLost
 	}
+	before := x.s.overflow
+	x.s.overflow = overflow{}
+	if before.epoch != x.s.ep.number && x.overflows(&e) {
+		x.s.overflow = overflow{epoch: e.number, since: now, round: now}
+	}
 	return x.open(e, false)
 }
 
 // openAll opens an epoch that owes every block.
 func (x *session) openAll(reason uint64, w *wire.Welcome) error {
+	x.s.overflow = overflow{}
 	e := epoch{
 		number: w.Epoch + 1, reason: reason, journal: w.Journal, base: x.s.ep.base, acked: w.Durable, frames: w.Frames,
 		fresh: w.Epoch == 0 && w.Highest == 0,
@@ -82,6 +95,9 @@ func (x *session) open(e epoch, all bool) error {
 		return err
 	}
 	e.drops = x.cap.Drops()
+	if e.number == s.overflow.epoch {
+		e.drops-- // so a drop comes before all that it captures
+	}
 	e.producer = x.cap.Producer()
 	e.first = e.position(e.producer) + 1
 	if all {

@@ -33,6 +33,7 @@ type host struct {
 	readErrs int    // so many reads fail
 	noDrain  bool   // BeginDrain does nothing
 	events   bool   // no payloads: every event of a write is a drop
+	readable bool   // every page can be copied
 	forgets  bool   // some dropped writes find no room to be remembered
 	stuck    bool   // no dropped write that is remembered completes
 	ringErr  error  // of the next look at the ring
@@ -238,7 +239,7 @@ func (h *host) run(cpu uint32) {
 	}
 	n := p.parts[p.next]
 	need := uint64(recordHead+n+7) &^ 7
-	unreadable := h.rng.IntN(400) == 0
+	unreadable := h.rng.IntN(400) == 0 && !h.readable
 	if c.producer+need-c.consumer > c.size || unreadable {
 		if unreadable && c.producer+need-c.consumer <= c.size {
 			c.records = append(c.records, &record{discarded: true, Record: capture.Record{Start: c.producer, End: c.producer + need}})

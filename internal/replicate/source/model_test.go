@@ -38,6 +38,7 @@ type model struct {
 	chunk  int  // ChunkBytes; 0: small
 	change bool // disks come and grow
 
+	outran  func() bool
 	verify  Verify
 	planted map[planted]bool // blocks that were changed behind the capture's back
 }
@@ -80,6 +81,7 @@ func (m *model) config(dial func(context.Context) (net.Conn, error)) Config {
 func (m *model) newSource(dial func(context.Context) (net.Conn, error)) *Source {
 	s, err := New(m.config(dial))
 	require.NoError(m.t, err)
+	s.outran = m.outran
 	return s
 }
 

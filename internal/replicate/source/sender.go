@@ -72,6 +72,7 @@ func (x *session) sender(ctx context.Context) error {
 			return nil
 		case o = <-x.queue:
 		}
+		began := time.Now()
 		frame := o.message
 		switch {
 		case o.builder != nil:
@@ -90,6 +91,7 @@ func (x *session) sender(ctx context.Context) error {
 		if err := x.write(ctx, frame); err != nil {
 			return err
 		}
+		x.s.meter.busy.Add(int64(time.Since(began)))
 		if o.made != nil {
 			encodings.Put(o.made)
 		}

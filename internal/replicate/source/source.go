@@ -38,6 +38,8 @@ type Source struct {
 	finder   finder
 	plan     plan // of verify passes
 	findings findings
+	overflow overflow
+	outran   func() bool // a test's own idea of outrun
 	freed    freed
 	running  context.Context // Run's, for searches that outlive connections
 	limiter  *rate.Limiter

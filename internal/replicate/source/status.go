@@ -40,6 +40,8 @@ type Status struct {
 	RingUsed  uint64 // not yet acknowledged
 	Drops     uint64 // since the capture was made
 	Gaps      uint64 // stretches of drops found by this Source
+	Overflow  bool   // writes outrun the link: what is written is read in rounds, without order
+	Rounds    uint64 // of overflows
 
 	RawBytes  uint64        // sent by this Source, before compression
 	WireBytes uint64        // and after, everything included
@@ -87,6 +89,9 @@ func (s *Source) Status() Status {
 // meter counts what the owner and its workers did.
 type meter struct {
 	raw, wire, paid, gaps atomic.Uint64
+	rounds                atomic.Uint64 // of overflows
+	busy                  atomic.Int64  // ns that senders worked
+	load                  overload
 	lag                   window
 
 	last               time.Time // of the slow measurements
@@ -106,7 +111,8 @@ func (s *Source) publish(p Phase, err error) {
 		Phase: p, Connected: p != PhaseConnecting && p != PhaseStopped, Err: err,
 		Epoch: e.number, Complete: e.done, Settling: e.number != 0 && !e.settled, Acked: e.acked,
 		RingBytes: uint64(s.cap.RingBytes()), RingUsed: s.cap.Producer() - s.cap.Consumer(), Drops: s.cap.Drops(),
-		Gaps: s.meter.gaps.Load(), RawBytes: s.meter.raw.Load(), WireBytes: s.meter.wire.Load(), Rate: s.meter.rate,
+		Gaps: s.meter.gaps.Load(), Rounds: s.meter.rounds.Load(),
+		Overflow: e.number != 0 && e.number == s.overflow.epoch, RawBytes: s.meter.raw.Load(), WireBytes: s.meter.wire.Load(), Rate: s.meter.rate,
 		Latency: s.meter.latency, oldest: s.oldest(), Verify: s.verifyStatus(),
 	}
 	if e.number != 0 {
@@ -145,7 +151,10 @@ func (s *Source) measure(now time.Time) {
 		seconds := now.Sub(m.last).Seconds()
 		m.rate = smooth(m.rate, float64(wire-m.lastWire)/seconds)
 		m.paying = smooth(m.paying, float64(paid-m.lastPaid)/seconds)
+		m.load.sample(seconds, s.cap.Producer(), m.raw.Load(), m.busy.Load())
 		m.lastWire, m.lastPaid = wire, paid
+	} else {
+		m.load.producer = s.cap.Producer()
 	}
 	m.last = now
 	m.latency = m.lag.quantiles()

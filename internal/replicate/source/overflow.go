@@ -1,0 +1,94 @@
+package source
+
+import (
+	"time"
+)
+
+/*
+Writes that outrun the link give up their order before their data. One epoch is opened for as long as that lasts, behind a
+drop that it counts as its own: so none of its captured writes is ever sent, and it is never complete. Its baseline goes
+round and round: what was written during one round is the debt of the next, however often it was written. When the link
+outruns the writes again the next epoch is opened, whose captured writes are sent.
+
+	continuous --drop--> overflow --round, round, ...--> the next epoch --baseline--> continuous
+
+The state under it needs no order: of two baseline reads the later wins, and no captured write of the same epoch is there to
+win over both. docs/design/2026-11-22-replication.md has the invariants.
+*/
+type overflow struct {
+	epoch uint64    // that holds no captured write; 0: none
+	since time.Time // it was opened
+	round time.Time // when the last began
+}
+
+const (
+	outrun      = 0.8             // of what the link takes: more leaves too little for the baseline
+	overflowTry = 5 * time.Minute // then the next epoch is tried all the same, for the measure may be wrong
+	noLoad      = 64 << 10        // bytes per second
+	busyEnough  = 0.25            // of the time the sender must have waited for the link, else it says nothing of it
+)
+
+// overload measures what is written and what the link takes, in bytes per second before compression.
+type overload struct {
+	producer, raw     uint64
+	busy              int64
+	last              float64 // what was written in the last second
+	writing, capacity float64 // writing is the less of the last two seconds: a burst is no load
+}
+
+// sample is called about once a second. busy is how long the sender was at work, in ns.
+func (o *overload) sample(seconds float64, producer, raw uint64, busy int64) {
+	now := float64(producer-o.producer) / seconds
+	o.writing, o.last = min(now, o.last), now
+	if at := float64(busy-o.busy) / 1e9; at >= busyEnough*seconds {
+		o.capacity = float64(raw-o.raw) / at
+	}
+	o.producer, o.raw, o.busy = producer, raw, busy
+}
+
+// outrun tells whether a baseline would have no chance beside what is written.
+func (s *Source) outrun() bool {
+	if s.outran != nil {
+		return s.outran()
+	}
+	o := &s.meter.load
+	return o.writing > noLoad && o.writing > outrun*o.capacity && o.capacity > 0
+}
+
+// overflows decides whether the epoch that follows a gap is one of rounds.
+func (x *session) overflows(e *epoch) bool {
+	return e.reason == reasonGap && x.s.cfg.Pacer == nil && x.cap.Drops() > 0 && x.s.outrun()
+}
+
+// again begins another round of an overflow while it lasts; false when it is time for the next epoch.
+func (x *session) again(now time.Time) (bool, error) {
+	o := &x.s.overflow
+	if o.epoch == 0 || o.epoch != x.s.ep.number || len(x.repairs) > 0 || !x.s.outrun() || now.Sub(o.since) >= overflowTry {
+		return false, nil
+	}
+	if now.Sub(o.round) < cycleEvery {
+		return true, nil
+	}
+	o.round = now
+	return true, x.renew()
+}
+
+// renew makes debt of what is dirty, as open does, within an epoch that holds no captured write. Writes that are in flight
+// now may reach the disk after their blocks were read, so the capture drains. What was late in the round before is debt of
+// this one, else the next epoch would have all of it to read.
+func (x *session) renew() error {
+	s := x.s
+	x.cap.BeginDrain()
+	if err := x.flip(x.cap.Producer()); err != nil {
+		return err
+	}
+	s.keepDebt()
+	x.cap.LateToDebt()
+	x.cap.DirtyToDebt()
+	s.ep.settled = false
+	s.memory.put(fieldSettled, 0)
+	s.settle = settling{}
+	x.base = baseline{}
+	s.meter.rounds.Add(1)
+	return nil
+}

@@ -1,0 +1,100 @@
+package source
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// flood writes random blocks at so many bytes per second for a while, or until it is told to stop.
+func (m *model) flood(noise *rand.ChaCha8, rate int, d time.Duration, stop func(Status) bool) time.Duration {
+	const every = 20 * time.Millisecond
+	blocks := len(m.host.disks[0]) / testBlock
+	data := make([]byte, testBlock)
+	start, sent := time.Now(), 0
+	for time.Since(start) < d && !stop(m.source.Status()) {
+		for ; sent < int(time.Since(start).Seconds()*float64(rate)); sent += testBlock {
+			_, _ = noise.Read(data)
+			m.put(m.rng.IntN(blocks)*testBlock, append([]byte(nil), data...))
+		}
+		pause(every)
+	}
+	return time.Since(start)
+}
+
+// Writes come at twice what the link takes for half a minute, then at half of it. One epoch is opened for all of that, and
+// one for what follows; and it is over sooner than where each drop has an epoch of its own.
+func TestOverflowIsOneEpoch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		took, st := overflowed(t, nil)
+		without, each := overflowed(t, func() bool { return false })
+		t.Logf("continuous after %s, %d epochs, %d rounds; without rounds after %s, %d epochs", took, st.Epoch-1, st.Rounds, without, each.Epoch-1)
+		require.EqualValues(t, 2, st.Epoch-1)
+		require.Positive(t, st.Rounds)
+		require.False(t, st.Overflow)
+		require.Greater(t, each.Epoch, st.Epoch)
+		require.Less(t, took, without)
+	})
+}
+
+func overflowed(t *testing.T, outran func() bool) (time.Duration, Status) {
+	const link = 256 << 10
+	m := bench(t, 256<<10, 1024*testBlock)
+	m.outran, m.host.readable = outran, true
+	noise := rand.NewChaCha8([32]byte{1})
+	m.build(nil)
+	m.run()
+	m.wait("continuous", inPhase(PhaseContinuous))
+	m.source.SetBandwidth(link)
+	never := func(Status) bool { return false }
+	m.flood(noise, 2*link, 30*time.Second, never)
+	took := m.flood(noise, link/2, 20*time.Minute, func(st Status) bool { return st.Complete && st.Phase == PhaseContinuous })
+	st := m.source.Status()
+	require.Equal(t, PhaseContinuous, st.Phase)
+	m.source.SetBandwidth(0)
+	m.wait("calm", func(Status) bool { return m.calm() })
+	m.end()
+	m.check()
+	return took, st
+}
+
+// TestOverflowModel is TestModel with writes that outrun the link now and then, as far as the agent can tell.
+func TestOverflowModel(t *testing.T) {
+	n := uint64(600)
+	if testing.Short() {
+		n = 60
+	}
+	rounds := uint64(0)
+	for _, seed := range modelSeeds(t, n) {
+		if !t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) { rounds += runOverflowModel(t, seed) }) {
+			return
+		}
+	}
+	t.Logf("%d rounds", rounds)
+	require.Greater(t, rounds, n/4)
+}
+
+func runOverflowModel(t *testing.T, seed uint64) (rounds uint64) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newModel(t, seed)
+		until := time.Now().Add(time.Duration(m.rng.IntN(30)) * time.Second)
+		m.outran = func() bool { return time.Now().Before(until) }
+		m.start()
+		for range 150 + m.rng.IntN(250) {
+			m.step()
+			rounds = max(rounds, m.source.Status().Rounds)
+		}
+		m.quiesce()
+		rounds = max(rounds, m.source.Status().Rounds)
+		m.stop()
+		<-m.ended
+		m.server.cut()
+		m.server.group.Wait()
+		m.check()
+	})
+	return rounds
+}
