@@ -305,6 +305,9 @@ func (j *Journal) commit(ctx context.Context, c *catalogue) error {
 		j.pub.bytes -= s.bytes
 		j.pub.frames -= uint64(s.sum.Frames)
 	}
+	if c.Remote {
+		j.uploading(c.Generation, flushed)
+	}
 	j.mu.Unlock()
 	j.discard(old, c, flushed)
 	if len(c.Damage) < len(old.Damage) {
@@ -353,6 +356,7 @@ func (j *Journal) publishRemote(ctx context.Context) error {
 		return fault.Wrap("journal: store the catalogue", err)
 	}
 	j.remoteAt = c.Generation
+	j.uploaded(c.Generation)
 	for _, o := range list {
 		if o.Name != name {
 			if err := j.blobs.Delete(ctx, o.Name); err != nil {

@@ -111,13 +111,14 @@ type Journal struct {
 	failed  error     // set while what is on disk is in doubt
 	closing bool
 
-	mu      sync.RWMutex
-	pub     published
-	held    map[uint64]int // Views by the generation of their catalogue
-	garbage []garbage
-	noted   []Damage        // not in the catalogue yet
-	known   map[Damage]bool // stretches of these and of the catalogue's; nil: not made yet
-	closed  bool
+	mu       sync.RWMutex
+	pub      published
+	held     map[uint64]int // Views by the generation of their catalogue
+	garbage  []garbage
+	underway []underway
+	noted    []Damage        // not in the catalogue yet
+	known    map[Damage]bool // stretches of these and of the catalogue's; nil: not made yet
+	closed   bool
 }
 
 // published is what readers see: durable, and never changed in place.
@@ -139,6 +140,7 @@ type tailView struct {
 	frames    int
 	index     []entry
 	spans     []span
+	began     time.Time
 }
 
 // undo is the tail at its last sync.

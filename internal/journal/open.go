@@ -314,6 +314,7 @@ func (j *Journal) loadSealed(n uint64) error {
 	}
 	j.before.restore(&s.sum)
 	j.pub.fold = j.before
+	s.began = time.Now()
 	j.addSealed(s)
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/zeebo/xxh3"
 
@@ -181,4 +182,5 @@ type segment struct {
 	baseEpoch uint64
 	entries   int
 	sum       summary
+	began     time.Time // when its first frame came, or the journal was opened
 }

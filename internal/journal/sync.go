@@ -50,7 +50,7 @@ func (j *Journal) publish() {
 		fold: t.fold, bytes: t.bytes, raw: t.raw, frames: t.frames, index: len(t.index), sums: len(t.sums), epochs: len(t.epochs), spans: slices.Clone(t.spans),
 	}
 	v := &tailView{
-		number: t.number, baseEpoch: t.baseEpoch, bytes: t.bytes, frames: t.frames, index: t.index[:len(t.index):len(t.index)], spans: j.undo.spans,
+		number: t.number, baseEpoch: t.baseEpoch, bytes: t.bytes, frames: t.frames, index: t.index[:len(t.index):len(t.index)], spans: j.undo.spans, began: j.began,
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -120,6 +120,7 @@ func (j *Journal) seal() error {
 	}
 	j.tail.sealing = true
 	s := j.tail.segment()
+	s.began = j.began
 	if err := j.writeSidecar(s, j.tail.index, j.tail.sums); err != nil {
 		return err
 	}

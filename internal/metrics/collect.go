@@ -41,6 +41,8 @@ var (
 	open      = ofServer("journal_open", "1 while its journal is open here.")
 	stored    = ofServer("journal_stored_bytes", "What its journal takes.")
 	unflushed = ofServer("journal_unflushed_bytes", "Of what is stored: in segments, not in layers yet.")
+	exposed   = ofServer("journal_unuploaded_bytes", "Of what is stored: acknowledged, and not in object storage yet; absent without one.")
+	exposedAt = ofServer("journal_unuploaded_age_seconds", "How long the oldest of these have waited; absent without object storage.")
 	reclaim   = ofServer("journal_reclaimable_bytes", "Of what is stored: not needed any more, about.")
 	unique    = ofServer("journal_unique_bytes", "What is stored before compression, every kept version of every block once.")
 	logical   = ofServer("journal_disk_bytes", "Sizes of its disks.")
@@ -198,6 +200,14 @@ func (s sender) journal(id string, c *sink.Care) {
 		s.send(quota, gauge, float64(c.Quota), id)
 	}
 	s.at(oldest, u.OldestRetained, id)
+	if c.Remote {
+		s.send(exposed, gauge, float64(c.Exposure.Bytes), id)
+		age := 0.0
+		if !c.Exposure.Since.IsZero() {
+			age = time.Since(c.Exposure.Since).Seconds()
+		}
+		s.send(exposedAt, gauge, age, id)
+	}
 	s.send(worked, count, float64(c.Maintained), id)
 	s.send(failing, gauge, truth(c.Err != nil), id)
 	s.send(scrubbed, count, float64(c.Scrubbed), id)

@@ -37,7 +37,7 @@ func world() World {
 						Usage:    journal.Usage{Stored: 10, Unflushed: 2, Reclaimable: 3, Raw: 40, Logical: 50, LayerFiles: 6, Runs: 4, Segments: 1, KeptPoints: 8, OldestRetained: time.Unix(2000, 0)},
 						Pressure: journal.Slow, Quota: 1000, Maintained: 11, Scrubbed: 12, Err: errors.New("x"),
 						Scrub:  journal.ScrubProgress{Done: 1, Total: 4, Began: now, LastFull: time.Unix(3000, 0)},
-						Damage: make([]journal.Damage, 5),
+						Damage: make([]journal.Damage, 5), Remote: true, Exposure: journal.Exposure{Bytes: 2, Since: now.Add(-90 * time.Second)},
 					},
 				},
 				{ID: "s-2", Account: "111122223333", Service: state.MGN, State: state.Stalled, Error: "AGENT_NOT_SEEN", Added: now.Add(-time.Minute)},
@@ -89,6 +89,7 @@ func TestSeries(t *testing.T) {
 		`understudy_journal_scrub_progress_ratio{server="s-1"} 0.25`,
 		`understudy_journal_scrub_last_full_timestamp_seconds{server="s-1"} 3000`,
 		`understudy_journal_damaged_stretches{server="s-1"} 5`,
+		`understudy_journal_unuploaded_bytes{server="s-1"} 2`,
 		`understudy_staging_free_bytes 1`,
 		`understudy_block_cache_hits_total 5`,
 		`understudy_object_cache_hits_total 8`,
@@ -104,6 +105,7 @@ func TestSeries(t *testing.T) {
 		require.Contains(t, text, line+"\n")
 	}
 	require.Regexp(t, `aws_drs_duration_since_last_successful_recovery_launch_maximum\{source_server_id="s-1"\} 3600\.`, text)
+	require.Regexp(t, `understudy_journal_unuploaded_age_seconds\{server="s-1"\} 90\.`, text)
 	require.Regexp(t, `aws_mgn_elapsed_replication_duration_maximum\{source_server_id="s-2"\} 60\.`, text)
 	for _, absent := range []string{`replication_lag_seconds{server="s-2"}`, `journal_stored_bytes{server="s-2"}`, `agent_last_seen_timestamp_seconds{server="s-2"}`} {
 		require.NotContains(t, text, absent)

@@ -24,6 +24,8 @@ const (
 	longestRest = 5 * time.Second
 	// standAside bounds one wait on the whole, for the same reason.
 	standAside = 10 * time.Second
+	// waitAside bounds it while something waits for object storage: there is one worker, so what one turn waits for, all do.
+	waitAside = time.Second
 )
 
 func newBrake(slow time.Duration) *brake {
@@ -68,8 +70,8 @@ func (b *brake) wait() (time.Duration, <-chan struct{}) {
 }
 
 // yield returns when ingest does not suffer, or has made maintenance wait for long enough.
-func (b *brake) yield(ctx context.Context) error {
-	limit := time.NewTimer(standAside)
+func (b *brake) yield(ctx context.Context, longest time.Duration) error {
+	limit := time.NewTimer(longest)
 	defer limit.Stop()
 	for {
 		d, changed := b.wait()

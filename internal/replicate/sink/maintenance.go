@@ -115,8 +115,8 @@ func (k *caretaker) next(now time.Time) (_ *ward, wait time.Duration) {
 		return nil, wait
 	}
 	slices.SortFunc(due, func(a, b *ward) int { return cmp.Compare(a.id, b.id) })
-	worst := slices.MaxFunc(due, func(a, b *ward) int { return cmp.Compare(a.u.Pressure(), b.u.Pressure()) })
-	if k.inOrder && worst.u.Pressure() > journal.Relaxed {
+	worst := slices.MaxFunc(due, moreUrgent(now))
+	if k.inOrder && (worst.u.Pressure() > journal.Relaxed || worst.u.Exposure().Sealed > 0) {
 		k.inOrder = false
 		return worst, 0
 	}
@@ -128,6 +128,19 @@ func (k *caretaker) next(now time.Time) (_ *ward, wait time.Duration) {
 	w := due[n%len(due)]
 	k.last = w.id
 	return w, 0
+}
+
+// moreUrgent compares journals by how far they are behind, and where that is equal by how long what they sealed has waited for object storage.
+func moreUrgent(now time.Time) func(a, b *ward) int {
+	waited := func(w *ward) time.Duration {
+		if x := w.u.Exposure(); x.Sealed > 0 {
+			return now.Sub(x.Since)
+		}
+		return 0
+	}
+	return func(a, b *ward) int {
+		return cmp.Or(cmp.Compare(a.u.Pressure(), b.u.Pressure()), cmp.Compare(waited(a), waited(b)))
+	}
 }
 
 // turn does one step for one journal.
@@ -162,13 +175,22 @@ func (k *caretaker) behind() journal.Pressure {
 	return p
 }
 
+// exposed tells whether something sealed is not in object storage yet.
+func (k *caretaker) exposed() bool {
+	return slices.ContainsFunc(k.wards(), func(w *ward) bool { return w.u.Exposure().Sealed > 0 })
+}
+
 // pacer is what bytes must pass. While a journal is behind, nothing stands aside for what arrives, for that waits for
-// maintenance; while one is full, nothing is even held to the rate.
+// maintenance; nor does what would be lost with the local disk. While one is full, nothing is even held to the rate.
 func (k *caretaker) pacer(w *ward, count *counter) func(context.Context, int64) error {
 	return func(ctx context.Context, bytes int64) error {
 		behind := k.behind()
-		if behind == journal.Relaxed {
-			if err := k.brake.yield(ctx); err != nil {
+		if behind == journal.Relaxed && w.u.Exposure().Sealed == 0 {
+			longest := standAside
+			if k.exposed() {
+				longest = waitAside
+			}
+			if err := k.brake.yield(ctx, longest); err != nil {
 				return paced(err)
 			}
 		}

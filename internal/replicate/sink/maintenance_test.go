@@ -24,6 +24,7 @@ type chores struct {
 	steps    int   // to do
 	cost     int64 // bytes of a step
 	pressure journal.Pressure
+	exposure journal.Exposure
 	fail     error
 	files    []int64 // sizes, to scrub
 	next     int
@@ -95,6 +96,12 @@ func (c *chores) Pressure() journal.Pressure {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.pressure
+}
+
+func (c *chores) Exposure() journal.Exposure {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.exposure
 }
 
 func (c *chores) Damage() []journal.Damage { return c.damage }

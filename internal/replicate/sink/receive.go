@@ -193,6 +193,9 @@ func (se *session) acknowledge(frames uint64, size int) error {
 	}
 	if w, _ := se.r.inCare(); w != nil {
 		w.synced()
+		if w.u.Exposure().Sealed > 0 {
+			se.s.care.poke(w)
+		}
 	}
 	st := se.j.State()
 	now := time.Now()

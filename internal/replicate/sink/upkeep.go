@@ -15,6 +15,7 @@ type upkeep interface {
 	ScrubProgress() journal.ScrubProgress
 	Usage() journal.Usage
 	Pressure() journal.Pressure
+	Exposure() journal.Exposure
 	Damage() []journal.Damage
 	Closed() bool
 }

@@ -112,9 +112,11 @@ func (w *ward) size() int64 { return w.stored.Load() + w.appended.Load() - w.cov
 type Care struct {
 	Usage      journal.Usage
 	Pressure   journal.Pressure
-	Quota      int64 // 0 is no limit
-	Maintained int64 // bytes read and written by maintenance since it was attached
-	Scrubbed   int64 // bytes read by the scrub since then
+	Remote     bool             // layers are in object storage
+	Exposure   journal.Exposure // what only this machine has; zero when not Remote
+	Quota      int64            // 0 is no limit
+	Maintained int64            // bytes read and written by maintenance since it was attached
+	Scrubbed   int64            // bytes read by the scrub since then
 	Scrub      journal.ScrubProgress
 	ScrubAsked time.Time // a whole scrub at full speed was asked for and is not done; else zero
 	Damage     []journal.Damage
@@ -126,7 +128,7 @@ func (w *ward) care() Care {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	c := Care{
-		Usage: w.usage, Pressure: w.u.Pressure(), Maintained: w.maintained.Load(), Scrubbed: w.scrubbed.Load(), Scrub: w.u.ScrubProgress(),
+		Usage: w.usage, Pressure: w.u.Pressure(), Exposure: w.u.Exposure(), Maintained: w.maintained.Load(), Scrubbed: w.scrubbed.Load(), Scrub: w.u.ScrubProgress(),
 		ScrubAsked: w.asked, Damage: w.damage, Err: w.err,
 	}
 	if w.err != nil {
@@ -142,6 +144,6 @@ func (s *Server) Care(serverID string) (Care, error) {
 		return Care{}, fault.New(fault.NotFound, "sink", "no journal of source server %s is attached", serverID)
 	}
 	c := w.care()
-	c.Quota = quota
+	c.Quota, c.Remote = quota, s.c.Blobs != nil
 	return c, nil
 }
