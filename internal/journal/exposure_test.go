@@ -58,3 +58,12 @@ func TestExposure(t *testing.T) {
 	require.Zero(t, local.j.Exposure(), "it is as safe as its disk")
 	require.NoError(t, local.j.Close())
 }
+
+// A frame takes what accounting says that it takes.
+func TestRecordOverhead(t *testing.T) {
+	h := newHistory(t, Options{})
+	before, frame := h.j.Usage().Stored, dataFrame(1, 101, 0, 1)
+	h.append(frame)
+	require.EqualValues(t, len(frame)+RecordOverhead, h.j.Usage().Stored-before)
+	require.NoError(t, h.j.Close())
+}

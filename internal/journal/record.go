@@ -26,6 +26,9 @@ const (
 	recHeaderSize = 16
 	recMagic      = 0x43455255 // "UREC"
 	maxRecord     = 16 << 20
+
+	// RecordOverhead is what storing a frame adds to its bytes: the record's header, nonce and tag.
+	RecordOverhead = recHeaderSize + 12 + 16
 )
 
 func recordAAD(segment uint64, offset int64) []byte {

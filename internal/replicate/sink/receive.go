@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/understudy-dr/understudy/internal/fault"
+	"github.com/understudy-dr/understudy/internal/journal"
 	"github.com/understudy-dr/understudy/internal/wire"
 )
 
@@ -155,14 +156,14 @@ func (se *session) append(f wire.Frame) error {
 	if err := se.sameDisks(&f); err != nil {
 		return err
 	}
-	if err := se.s.roomFor(se.r, int64(len(f.Bytes))); err != nil {
+	if err := se.s.roomFor(se.r, int64(len(f.Bytes))+journal.RecordOverhead); err != nil {
 		return err
 	}
 	if err := se.j.Append(f); err != nil {
 		return err
 	}
 	if w, _ := se.r.inCare(); w != nil {
-		w.taken(int64(len(f.Bytes)))
+		w.taken(int64(len(f.Bytes)) + journal.RecordOverhead)
 	}
 	if f.Type != wire.TypeEpochOpen {
 		return nil
