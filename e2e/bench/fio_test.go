@@ -17,7 +17,6 @@ type pressed struct {
 	p50, p99 time.Duration // from submission to completion: what a program under protection pays, it pays while submitting
 	bytes    float64
 	rate     float64 // bytes a second
-	cpu      time.Duration
 }
 
 // press writes to disks with fio, past the page cache, half compressible.
@@ -41,9 +40,6 @@ func press(b *testing.B, disks []*harness.Disk, runtime time.Duration, args ...s
 					Percentile map[string]int64 `json:"percentile"`
 				} `json:"lat_ns"`
 			} `json:"write"`
-			Runtime float64 `json:"job_runtime"` // ms
-			User    float64 `json:"usr_cpu"`     // percent
-			System  float64 `json:"sys_cpu"`
 		} `json:"jobs"`
 	}
 	require.NoError(b, json.Unmarshal([]byte(out), &r), "%s", out)
@@ -51,7 +47,7 @@ func press(b *testing.B, disks []*harness.Disk, runtime time.Duration, args ...s
 	j := r.Jobs[0]
 	return pressed{
 		p50: time.Duration(j.Write.Latency.Percentile["50.000000"]), p99: time.Duration(j.Write.Latency.Percentile["99.000000"]),
-		bytes: j.Write.Bytes, rate: j.Write.Rate, cpu: time.Duration((j.User + j.System) / 100 * j.Runtime * float64(time.Millisecond)),
+		bytes: j.Write.Bytes, rate: j.Write.Rate,
 	}
 }
 

@@ -31,7 +31,6 @@ func BenchmarkOverhead(b *testing.B) {
 			all := overhead(b, random4K(*overheadIO)...)
 			report(b, "p50", all, func(p pressed) float64 { return float64(p.p50.Microseconds()) }, "us")
 			report(b, "p99", all, func(p pressed) float64 { return float64(p.p99.Microseconds()) }, "us")
-			report(b, "writer-cpu", all, func(p pressed) float64 { return p.cpu.Seconds() / p.bytes * (1 << 30) }, "s/GiB")
 			costs(b, all)
 		}
 	})
