@@ -22,6 +22,7 @@ func TestLockdownConfidentiality(t *testing.T) {
 		require.Equal(t, agent.Warning, found["capture mode"].Verdict)
 		require.Contains(t, found["capture mode"].Found, "bitmap, no payload: ")
 		require.NotEqual(t, agent.Failed, found["kernel: bitmap programs"].Verdict)
+		before := leftovers(t, g)
 		p.Install(t, "--point-interval 5s --hold-at-most 10s")
 		v := p.Continuous(t)
 		require.Contains(t, *v.SourceProperties.Os.FullString, "understudy captures by bitmap")
@@ -39,5 +40,7 @@ func TestLockdownConfidentiality(t *testing.T) {
 			require.NoError(t, checkSums(t, filepath.Join(dir, "srv/before")))
 		})
 		require.NoError(t, checkRoot(t, image))
+		g.Run(t, Program+" agent uninstall")
+		require.Equal(t, before, leftovers(t, g))
 	})
 }

@@ -19,7 +19,7 @@ import (
 // ssh is a client's command line. All commands share one connection: opening one takes an emulated processor seconds.
 func (g *Guest) ssh(args ...string) []string {
 	return append([]string{"ssh", "-q", "-F", "none", "-S", g.socket("ssh"), "-i", g.key, "-p", strconv.Itoa(g.port),
-		"-o", "IdentitiesOnly=yes", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "ConnectTimeout=20",
+		"-o", "IdentitiesOnly=yes", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "ConnectTimeout=120",
 		"-o", "KexAlgorithms=curve25519-sha256", "-o", "ServerAliveInterval=10", "-o", "ServerAliveCountMax=12", "-o", "BatchMode=yes"}, args...)
 }
 
@@ -30,7 +30,7 @@ func (g *Guest) connect(t *testing.T) {
 		g.shell.Kill() // it led to the boot before
 		g.shell = nil
 	}
-	harness.Eventually(t, time.Minute, "ssh answers", func() (bool, string) {
+	harness.EventuallyEvery(t, time.Second, patience, "ssh answers", func() (bool, string) {
 		if g.shell == nil || g.shell.Ended() {
 			line := g.ssh("-N", "-o", "ControlMaster=yes", "root@127.0.0.1")
 			g.shell = harness.Start(t, "ssh", exec.Command(line[0], line[1:]...))
