@@ -45,7 +45,7 @@ test: deps $(VERSITYGW) $(JAVASCRIPT) build ## every test that fits 20 minutes o
 	$(GO) test -p 1 -timeout 20m $(TEST_FLAGS) ./... # one package at a time: they share disks, memory and two cores
 
 # Where goroutines share state. What answers requests one by one, or parses, is left to the other tests.
-RACE := $(addprefix ./internal/,agentapi app/... blob/... capture consistency control/events control/points control/replication \
+RACE := $(addprefix ./internal/,agentapi agentapi/agentclient app/... blob/... capture consistency control/events control/points control/replication \
 	journal/... metrics nbd replicate/... volume wire)
 
 .PHONY: race

@@ -145,7 +145,10 @@ func (c *told) Write(b []byte) (int, error) {
 // TestAllAgentsAtOnce: after an outage all agents come at once. All of their handshakes take many times as long as the
 // server waits for a peer, and still nobody is sent away: a time-out counts from their turn.
 func TestAllAgentsAtOnce(t *testing.T) {
-	const count, patience = 2000, time.Second
+	count, patience := 2000, time.Second
+	if testing.Short() { // under the race detector it is about races
+		count = 300
+	}
 	server, agent := agents(t)
 	burden := make([]byte, 1<<20)
 	server.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) {
@@ -180,7 +183,7 @@ func TestAllAgentsAtOnce(t *testing.T) {
 	}
 	require.EqualValues(t, count, in.Load())
 	t.Logf("%d handshakes in a row took %s", count, time.Since(began).Round(time.Millisecond))
-	require.Greater(t, time.Since(began), 2*patience, "too little to show anything")
+	require.True(t, testing.Short() || time.Since(began) > 2*patience, "too little to show anything")
 }
 
 // TestSilenceHoldsNobodyUp: peers that say nothing, or stop in the middle, take no turn, and are sent away.
