@@ -25,11 +25,13 @@ const maxMessage = 1 << 20
 type Servers interface {
 	Register(ctx context.Context, s state.Scope, r servers.Registration) (state.Server, error)
 	Present(ctx context.Context, s state.Scope, id string, p servers.Presence, facts *state.SourceProperties) (state.Server, error)
+	Devices(ctx context.Context, x state.Server, devices []servers.Device) (_ state.Server, changed bool, err error)
 }
 
 // Replication is what handshakes ask of the domain.
 type Replication interface {
 	Registered(ctx context.Context, v state.Server) error
+	DisksChanged(ctx context.Context, v state.Server) error
 	Handshake(ctx context.Context, s state.Scope, id string, r replication.Report) (replication.Command, error)
 }
 

@@ -7,6 +7,7 @@ import (
 	"github.com/understudy-dr/understudy/internal/agentapi/agentpb"
 	"github.com/understudy-dr/understudy/internal/control/points"
 	"github.com/understudy-dr/understudy/internal/control/replication"
+	"github.com/understudy-dr/understudy/internal/control/servers"
 	"github.com/understudy-dr/understudy/internal/fault"
 	"github.com/understudy-dr/understudy/internal/state"
 )
@@ -28,6 +29,11 @@ func (s *service) Handshake(ctx context.Context, r *agentpb.HandshakeRequest) (*
 	if err != nil && !deleted {
 		return nil, s.answer(op, err)
 	}
+	if !deleted {
+		if v, err = s.devices(ctx, v, r.GetDevices()); err != nil {
+			return nil, s.answer(op, err)
+		}
+	}
 	command, err := s.Replication.Handshake(ctx, scope, id.Server, report(r))
 	if err != nil {
 		return nil, s.answer(op, err)
@@ -41,14 +47,30 @@ func (s *service) Handshake(ctx context.Context, r *agentpb.HandshakeRequest) (*
 	if deleted { // the command says so
 		return out, nil
 	}
-	out.BandwidthMbps = v.Config.BandwidthMbps
+	out.BandwidthMbps, out.AutoReplicateNewDisks = v.Config.BandwidthMbps, v.Config.AutoReplicateNewDisks
 	if err := s.points(ctx, scope, r, out); err != nil {
 		return nil, s.answer(op, err)
 	}
 	for _, d := range v.Replicated() {
-		out.Disks = append(out.Disks, &agentpb.AssignedDisk{DeviceName: d.DeviceName, Index: d.Index})
+		out.Disks = append(out.Disks, &agentpb.AssignedDisk{DeviceName: d.DeviceName, Index: d.Index, Identity: d.Identity})
 	}
 	return out, nil
+}
+
+// devices takes over the disks that the agent replicates.
+func (s *service) devices(ctx context.Context, v state.Server, told []*agentpb.Device) (state.Server, error) {
+	if len(told) == 0 {
+		return v, nil
+	}
+	list := make([]servers.Device, 0, min(len(told), maxDisks))
+	for _, d := range told[:min(len(told), maxDisks)] {
+		list = append(list, device(d))
+	}
+	v, changed, err := s.Servers.Devices(ctx, v, list)
+	if err != nil || !changed {
+		return v, err
+	}
+	return v, s.Replication.DisksChanged(ctx, v)
 }
 
 // soon is when to ask again while a point is being made.

@@ -57,9 +57,13 @@ func registration(r *agentpb.RegisterRequest) servers.Registration {
 		out.Properties.Hints.Hostname = r.GetHostname()
 	}
 	for _, d := range r.GetDevices() {
-		out.Devices = append(out.Devices, servers.Device{Name: d.GetDeviceName(), Bytes: d.GetBytes(), Boot: d.GetBoot()})
+		out.Devices = append(out.Devices, device(d))
 	}
 	return out
+}
+
+func device(d *agentpb.Device) servers.Device {
+	return servers.Device{Name: d.GetDeviceName(), Identity: d.GetIdentity(), Bytes: d.GetBytes(), Boot: d.GetBoot()}
 }
 
 // maxDiskIdentities bounds what is kept of a machine's disks.

@@ -28,6 +28,8 @@ type Info struct {
 	Serial       string // of the hardware, as are the rest; empty where there is none
 	WWN          string
 	Model        string
+	Backing      string // the file of a loop device
+	Made         string // the UUID of a device-mapper or RAID device
 }
 
 // Partition says whether the device is only a part of its disk.
@@ -81,6 +83,8 @@ func (i *Info) describe(dir string) {
 	i.Serial = first(attr(dir, "serial"), attr(dir, "device/serial"), vpdSerial(dir))
 	i.WWN = first(attr(dir, "wwid"), attr(dir, "device/wwid"))
 	i.Model = attr(dir, "device/model")
+	i.Backing = attr(dir, "loop/backing_file")
+	i.Made = first(attr(dir, "dm/uuid"), attr(dir, "md/uuid"))
 }
 
 // List describes the whole disks of this machine that have a size, in the order of their names.

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -282,12 +283,16 @@ func (h *Handler) find(r *http.Request) (state.Server, *volume.Volume, string, e
 
 func diskIndex(s state.Server, device string) (uint16, error) {
 	var names []string
-	for _, d := range s.Disks {
-		if d.DeviceName == device {
-			return uint16(d.Index), nil
+	for _, gone := range []bool{false, true} { // a disk that is gone may have had the name of one that is there
+		for _, d := range slices.Backward(s.Disks) {
+			if d.DeviceName == device && d.Gone == gone {
+				return uint16(d.Index), nil
+			}
+			names = append(names, d.DeviceName)
 		}
-		names = append(names, d.DeviceName)
 	}
+	slices.Sort(names)
+	names = slices.Compact(names)
 	return 0, fault.New(fault.NotFound, "", "%s has no disk %q, it has %q", s.ID, device, names)
 }
 

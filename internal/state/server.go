@@ -76,9 +76,10 @@ type Machine struct {
 }
 
 // Disk is a disk of a source server. Index is its number on the wire and in the journal: given once per
-// (server, device name), never reused.
+// (server, identity), never reused. Its device name is the one it had last.
 type Disk struct {
 	DeviceName string
+	Identity   string `json:",omitzero"` // digest; an older agent tells none
 	Index      uint32
 	Bytes      uint64
 	Boot       bool `json:",omitzero"`

@@ -701,6 +701,7 @@ type Device struct {
 	DeviceName    string                 `protobuf:"bytes,1,opt,name=device_name,json=deviceName,proto3" json:"device_name,omitempty"`
 	Bytes         uint64                 `protobuf:"varint,2,opt,name=bytes,proto3" json:"bytes,omitempty"`
 	Boot          bool                   `protobuf:"varint,3,opt,name=boot,proto3" json:"boot,omitempty"`
+	Identity      string                 `protobuf:"bytes,4,opt,name=identity,proto3" json:"identity,omitempty"` // a digest of what the disk is known by, whatever its name
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -754,6 +755,13 @@ func (x *Device) GetBoot() bool {
 		return x.Boot
 	}
 	return false
+}
+
+func (x *Device) GetIdentity() string {
+	if x != nil {
+		return x.Identity
+	}
+	return ""
 }
 
 type RegisterResponse struct {
@@ -833,6 +841,7 @@ type HandshakeRequest struct {
 	Presence       *Presence              `protobuf:"bytes,5,opt,name=presence,proto3" json:"presence,omitempty"`
 	Properties     *SourceProperties      `protobuf:"bytes,6,opt,name=properties,proto3" json:"properties,omitempty"` // when they are not those that the service was last told
 	Points         []*ConsistentPoint     `protobuf:"bytes,7,rep,name=points,proto3" json:"points,omitempty"`         // until the service has settled them
+	Devices        []*Device              `protobuf:"bytes,8,rep,name=devices,proto3" json:"devices,omitempty"`       // the disks to replicate; none: those that the service was last told
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -912,6 +921,13 @@ func (x *HandshakeRequest) GetProperties() *SourceProperties {
 func (x *HandshakeRequest) GetPoints() []*ConsistentPoint {
 	if x != nil {
 		return x.Points
+	}
+	return nil
+}
+
+func (x *HandshakeRequest) GetDevices() []*Device {
+	if x != nil {
+		return x.Devices
 	}
 	return nil
 }
@@ -1179,17 +1195,18 @@ func (x *DiskProgress) GetBackloggedBytes() uint64 {
 }
 
 type HandshakeResponse struct {
-	state                protoimpl.MessageState `protogen:"open.v1"`
-	Desired              Desired                `protobuf:"varint,1,opt,name=desired,proto3,enum=understudy.agent.v1.Desired" json:"desired,omitempty"`
-	AttemptId            uint64                 `protobuf:"varint,2,opt,name=attempt_id,json=attemptId,proto3" json:"attempt_id,omitempty"`
-	ReplicationAddress   string                 `protobuf:"bytes,3,opt,name=replication_address,json=replicationAddress,proto3" json:"replication_address,omitempty"` // host:port to dial; empty until the replication server is ready
-	BandwidthMbps        int64                  `protobuf:"varint,4,opt,name=bandwidth_mbps,json=bandwidthMbps,proto3" json:"bandwidth_mbps,omitempty"`               // 0 is unlimited
-	Disks                []*AssignedDisk        `protobuf:"bytes,5,rep,name=disks,proto3" json:"disks,omitempty"`
-	NextHandshakeSeconds uint32                 `protobuf:"varint,6,opt,name=next_handshake_seconds,json=nextHandshakeSeconds,proto3" json:"next_handshake_seconds,omitempty"`
-	PointWanted          string                 `protobuf:"bytes,7,opt,name=point_wanted,json=pointWanted,proto3" json:"point_wanted,omitempty"`       // a request for an application-consistent point, until it is answered
-	PointsSettled        []string               `protobuf:"bytes,8,rep,name=points_settled,json=pointsSettled,proto3" json:"points_settled,omitempty"` // ids of ConsistentPoints that need no telling again
-	unknownFields        protoimpl.UnknownFields
-	sizeCache            protoimpl.SizeCache
+	state                 protoimpl.MessageState `protogen:"open.v1"`
+	Desired               Desired                `protobuf:"varint,1,opt,name=desired,proto3,enum=understudy.agent.v1.Desired" json:"desired,omitempty"`
+	AttemptId             uint64                 `protobuf:"varint,2,opt,name=attempt_id,json=attemptId,proto3" json:"attempt_id,omitempty"`
+	ReplicationAddress    string                 `protobuf:"bytes,3,opt,name=replication_address,json=replicationAddress,proto3" json:"replication_address,omitempty"` // host:port to dial; empty until the replication server is ready
+	BandwidthMbps         int64                  `protobuf:"varint,4,opt,name=bandwidth_mbps,json=bandwidthMbps,proto3" json:"bandwidth_mbps,omitempty"`               // 0 is unlimited
+	Disks                 []*AssignedDisk        `protobuf:"bytes,5,rep,name=disks,proto3" json:"disks,omitempty"`
+	NextHandshakeSeconds  uint32                 `protobuf:"varint,6,opt,name=next_handshake_seconds,json=nextHandshakeSeconds,proto3" json:"next_handshake_seconds,omitempty"`
+	PointWanted           string                 `protobuf:"bytes,7,opt,name=point_wanted,json=pointWanted,proto3" json:"point_wanted,omitempty"`                                    // a request for an application-consistent point, until it is answered
+	PointsSettled         []string               `protobuf:"bytes,8,rep,name=points_settled,json=pointsSettled,proto3" json:"points_settled,omitempty"`                              // ids of ConsistentPoints that need no telling again
+	AutoReplicateNewDisks bool                   `protobuf:"varint,9,opt,name=auto_replicate_new_disks,json=autoReplicateNewDisks,proto3" json:"auto_replicate_new_disks,omitempty"` // disks that are added to the machine are replicated, too
+	unknownFields         protoimpl.UnknownFields
+	sizeCache             protoimpl.SizeCache
 }
 
 func (x *HandshakeResponse) Reset() {
@@ -1278,10 +1295,18 @@ func (x *HandshakeResponse) GetPointsSettled() []string {
 	return nil
 }
 
+func (x *HandshakeResponse) GetAutoReplicateNewDisks() bool {
+	if x != nil {
+		return x.AutoReplicateNewDisks
+	}
+	return false
+}
+
 type AssignedDisk struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	DeviceName    string                 `protobuf:"bytes,1,opt,name=device_name,json=deviceName,proto3" json:"device_name,omitempty"`
-	Index         uint32                 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"` // the disk's number on the wire
+	Index         uint32                 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`      // the disk's number on the wire
+	Identity      string                 `protobuf:"bytes,3,opt,name=identity,proto3" json:"identity,omitempty"` // as in Device; empty from a service that goes by names
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1328,6 +1353,13 @@ func (x *AssignedDisk) GetIndex() uint32 {
 		return x.Index
 	}
 	return 0
+}
+
+func (x *AssignedDisk) GetIdentity() string {
+	if x != nil {
+		return x.Identity
+	}
+	return ""
 }
 
 var File_internal_agentapi_agent_proto protoreflect.FileDescriptor
@@ -1388,17 +1420,18 @@ const file_internal_agentapi_agent_proto_rawDesc = "" +
 	"\x03mac\x18\x03 \x01(\tR\x03mac\"<\n" +
 	"\bResolver\x12\x18\n" +
 	"\aservers\x18\x01 \x03(\tR\aservers\x12\x16\n" +
-	"\x06search\x18\x02 \x03(\tR\x06search\"S\n" +
+	"\x06search\x18\x02 \x03(\tR\x06search\"o\n" +
 	"\x06Device\x12\x1f\n" +
 	"\vdevice_name\x18\x01 \x01(\tR\n" +
 	"deviceName\x12\x14\n" +
 	"\x05bytes\x18\x02 \x01(\x04R\x05bytes\x12\x12\n" +
-	"\x04boot\x18\x03 \x01(\bR\x04boot\"\x8e\x01\n" +
+	"\x04boot\x18\x03 \x01(\bR\x04boot\x12\x1a\n" +
+	"\bidentity\x18\x04 \x01(\tR\bidentity\"\x8e\x01\n" +
 	"\x10RegisterResponse\x12(\n" +
 	"\x10source_server_id\x18\x01 \x01(\tR\x0esourceServerId\x12\x10\n" +
 	"\x03arn\x18\x02 \x01(\tR\x03arn\x12'\n" +
 	"\x0fcertificate_pem\x18\x03 \x01(\fR\x0ecertificatePem\x12\x15\n" +
-	"\x06ca_pem\x18\x04 \x01(\fR\x05caPem\"\xfa\x02\n" +
+	"\x06ca_pem\x18\x04 \x01(\fR\x05caPem\"\xb1\x03\n" +
 	"\x10HandshakeRequest\x12(\n" +
 	"\x10source_server_id\x18\x01 \x01(\tR\x0esourceServerId\x129\n" +
 	"\bprogress\x18\x02 \x01(\v2\x1d.understudy.agent.v1.ProgressR\bprogress\x12\x1d\n" +
@@ -1409,7 +1442,8 @@ const file_internal_agentapi_agent_proto_rawDesc = "" +
 	"\n" +
 	"properties\x18\x06 \x01(\v2%.understudy.agent.v1.SourcePropertiesR\n" +
 	"properties\x12<\n" +
-	"\x06points\x18\a \x03(\v2$.understudy.agent.v1.ConsistentPointR\x06points\"\xa1\x01\n" +
+	"\x06points\x18\a \x03(\v2$.understudy.agent.v1.ConsistentPointR\x06points\x125\n" +
+	"\adevices\x18\b \x03(\v2\x1b.understudy.agent.v1.DeviceR\adevices\"\xa1\x01\n" +
 	"\x0fConsistentPoint\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1d\n" +
 	"\n" +
@@ -1436,7 +1470,7 @@ const file_internal_agentapi_agent_proto_rawDesc = "" +
 	"totalBytes\x12)\n" +
 	"\x10replicated_bytes\x18\x03 \x01(\x04R\x0freplicatedBytes\x12'\n" +
 	"\x0frescanned_bytes\x18\x04 \x01(\x04R\x0erescannedBytes\x12)\n" +
-	"\x10backlogged_bytes\x18\x05 \x01(\x04R\x0fbackloggedBytes\"\xfb\x02\n" +
+	"\x10backlogged_bytes\x18\x05 \x01(\x04R\x0fbackloggedBytes\"\xb4\x03\n" +
 	"\x11HandshakeResponse\x126\n" +
 	"\adesired\x18\x01 \x01(\x0e2\x1c.understudy.agent.v1.DesiredR\adesired\x12\x1d\n" +
 	"\n" +
@@ -1446,11 +1480,13 @@ const file_internal_agentapi_agent_proto_rawDesc = "" +
 	"\x05disks\x18\x05 \x03(\v2!.understudy.agent.v1.AssignedDiskR\x05disks\x124\n" +
 	"\x16next_handshake_seconds\x18\x06 \x01(\rR\x14nextHandshakeSeconds\x12!\n" +
 	"\fpoint_wanted\x18\a \x01(\tR\vpointWanted\x12%\n" +
-	"\x0epoints_settled\x18\b \x03(\tR\rpointsSettled\"E\n" +
+	"\x0epoints_settled\x18\b \x03(\tR\rpointsSettled\x127\n" +
+	"\x18auto_replicate_new_disks\x18\t \x01(\bR\x15autoReplicateNewDisks\"a\n" +
 	"\fAssignedDisk\x12\x1f\n" +
 	"\vdevice_name\x18\x01 \x01(\tR\n" +
 	"deviceName\x12\x14\n" +
-	"\x05index\x18\x02 \x01(\rR\x05index*]\n" +
+	"\x05index\x18\x02 \x01(\rR\x05index\x12\x1a\n" +
+	"\bidentity\x18\x03 \x01(\tR\bidentity*]\n" +
 	"\x05Phase\x12\x15\n" +
 	"\x11PHASE_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12PHASE_INITIAL_SYNC\x10\x01\x12\x10\n" +
@@ -1514,19 +1550,20 @@ var file_internal_agentapi_agent_proto_depIdxs = []int32{
 	3,  // 10: understudy.agent.v1.HandshakeRequest.presence:type_name -> understudy.agent.v1.Presence
 	4,  // 11: understudy.agent.v1.HandshakeRequest.properties:type_name -> understudy.agent.v1.SourceProperties
 	12, // 12: understudy.agent.v1.HandshakeRequest.points:type_name -> understudy.agent.v1.ConsistentPoint
-	0,  // 13: understudy.agent.v1.Progress.phase:type_name -> understudy.agent.v1.Phase
-	14, // 14: understudy.agent.v1.Progress.disks:type_name -> understudy.agent.v1.DiskProgress
-	1,  // 15: understudy.agent.v1.HandshakeResponse.desired:type_name -> understudy.agent.v1.Desired
-	16, // 16: understudy.agent.v1.HandshakeResponse.disks:type_name -> understudy.agent.v1.AssignedDisk
-	2,  // 17: understudy.agent.v1.AgentService.Register:input_type -> understudy.agent.v1.RegisterRequest
-	11, // 18: understudy.agent.v1.AgentService.Handshake:input_type -> understudy.agent.v1.HandshakeRequest
-	10, // 19: understudy.agent.v1.AgentService.Register:output_type -> understudy.agent.v1.RegisterResponse
-	15, // 20: understudy.agent.v1.AgentService.Handshake:output_type -> understudy.agent.v1.HandshakeResponse
-	19, // [19:21] is the sub-list for method output_type
-	17, // [17:19] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	9,  // 13: understudy.agent.v1.HandshakeRequest.devices:type_name -> understudy.agent.v1.Device
+	0,  // 14: understudy.agent.v1.Progress.phase:type_name -> understudy.agent.v1.Phase
+	14, // 15: understudy.agent.v1.Progress.disks:type_name -> understudy.agent.v1.DiskProgress
+	1,  // 16: understudy.agent.v1.HandshakeResponse.desired:type_name -> understudy.agent.v1.Desired
+	16, // 17: understudy.agent.v1.HandshakeResponse.disks:type_name -> understudy.agent.v1.AssignedDisk
+	2,  // 18: understudy.agent.v1.AgentService.Register:input_type -> understudy.agent.v1.RegisterRequest
+	11, // 19: understudy.agent.v1.AgentService.Handshake:input_type -> understudy.agent.v1.HandshakeRequest
+	10, // 20: understudy.agent.v1.AgentService.Register:output_type -> understudy.agent.v1.RegisterResponse
+	15, // 21: understudy.agent.v1.AgentService.Handshake:output_type -> understudy.agent.v1.HandshakeResponse
+	20, // [20:22] is the sub-list for method output_type
+	18, // [18:20] is the sub-list for method input_type
+	18, // [18:18] is the sub-list for extension type_name
+	18, // [18:18] is the sub-list for extension extendee
+	0,  // [0:18] is the sub-list for field type_name
 }
 
 func init() { file_internal_agentapi_agent_proto_init() }

@@ -145,20 +145,20 @@ func Run(ctx context.Context, c Config) (err error) {
 	return a.run(ctx)
 }
 
-// enrol registers this machine unless it is registered already for these disks. A server that is not there yet is waited for.
-func enrol(ctx context.Context, c Config, disks diskSet, mode *choice) (*identity, error) {
+// enrol registers this machine unless it is registered already. What disks it has the service learns of with each handshake. A server that is not there yet is waited for.
+func enrol(ctx context.Context, c Config, disks *inventory, mode *choice) (*identity, error) {
 	id, err := loadIdentity(c.StateDir)
 	if err != nil {
 		return nil, err
 	}
 	switch {
-	case id != nil && id.covers(c.Service, disks):
+	case id != nil && id.Service == c.Service:
 		return id, nil
 	case id != nil:
-		c.Log.Info("registering again: the service or the disks are not those of the last registration", "source-server", id.ServerID)
+		c.Log.Info("registering again: the service is not that of the last registration", "source-server", id.ServerID)
 	}
 	for backoff := (agentclient.Backoff{}); ; {
-		id, err = register(ctx, c, disks, mode)
+		id, err = register(ctx, c, disks.now(), mode)
 		if !fault.Is(err, fault.Transient) {
 			return id, err
 		}

@@ -99,7 +99,7 @@ func (s diskSet) devices() []*agentpb.Device {
 	boot := bootDisk()
 	var out []*agentpb.Device
 	for _, d := range s {
-		out = append(out, &agentpb.Device{DeviceName: d.path, Bytes: d.bytes, Boot: d.dev == boot})
+		out = append(out, &agentpb.Device{DeviceName: d.path, Bytes: d.bytes, Boot: d.dev == boot, Identity: d.identity})
 	}
 	return out
 }

@@ -29,10 +29,10 @@ type noPosition struct{}
 
 func (noPosition) Position(context.Context) (epoch, position uint64, err error) { return 0, 0, nil }
 
-// numbers are the disks as major:minor.
-func (s diskSet) numbers() []string {
+// numbers are the disks at hand as major:minor.
+func (n *inventory) numbers() []string {
 	var out []string
-	for _, d := range s {
+	for _, d := range n.now() {
 		out = append(out, d.dev.String())
 	}
 	return out

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
-	"slices"
 
 	"github.com/understudy-dr/understudy/internal/fault"
 )
@@ -79,24 +78,12 @@ func (id *identity) save(dir string) error {
 
 // forgetIdentity removes it, identity.json first.
 func forgetIdentity(dir string) error {
-	for _, name := range []string{identityFile, statusFile, metricsFile, proofsFile, keyFile, certFile, caFile} {
+	for _, name := range []string{identityFile, knownFile, statusFile, metricsFile, proofsFile, keyFile, certFile, caFile} {
 		if err := os.Remove(filepath.Join(dir, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return fault.New(fault.Unknown, "agent: forget identity", "%w", err)
 		}
 	}
 	return nil
-}
-
-// covers reports whether the identity was made for this service and these disks, at the sizes they have now: what the
-// service keeps of a disk has the size that was registered.
-func (id *identity) covers(service string, disks diskSet) bool {
-	if id.Service != service || len(id.Devices) != len(disks) || len(id.Bytes) != len(disks) {
-		return false
-	}
-	return !slices.ContainsFunc(disks, func(d disk) bool {
-		i := slices.Index(id.Devices, d.path)
-		return i < 0 || id.Bytes[i] != d.bytes
-	})
 }
 
 // replaceFile writes a private file so that a crash leaves the old or the new one.

@@ -8,15 +8,6 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestIdentityIsOfTheDisksAsTheyWere(t *testing.T) {
-	id := &identity{Service: "drs", Devices: []string{"/dev/sda", "/dev/sdb"}, Bytes: []uint64{1, 2}}
-	require.True(t, id.covers("drs", diskSet{{path: "/dev/sdb", bytes: 2}, {path: "/dev/sda", bytes: 1}}))
-	require.False(t, id.covers("mgn", diskSet{{path: "/dev/sda", bytes: 1}, {path: "/dev/sdb", bytes: 2}}))
-	require.False(t, id.covers("drs", diskSet{{path: "/dev/sda", bytes: 1}}))
-	require.False(t, id.covers("drs", diskSet{{path: "/dev/sda", bytes: 1}, {path: "/dev/sdc", bytes: 2}}))
-	require.False(t, id.covers("drs", diskSet{{path: "/dev/sda", bytes: 1}, {path: "/dev/sdb", bytes: 3}}), "it was resized")
-}
-
 func TestHalfAnIdentityIsNone(t *testing.T) {
 	dir := t.TempDir()
 	id := &identity{Service: "drs", ServerID: "s-1", key: []byte("key 1"), certificate: []byte("cert 1"), ca: []byte("ca")}

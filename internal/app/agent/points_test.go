@@ -29,7 +29,7 @@ func aPointmaker(t *testing.T) (p *pointmaker, script string) {
 	require.NoError(t, os.MkdirAll(filepath.Dir(script), 0o755))
 	require.NoError(t, os.WriteFile(script, []byte("#!/bin/sh\n"), 0o700))
 	c := Config{StateDir: dir, HooksDir: filepath.Join(dir, "hooks.d"), Freeze: consistency.None, Log: slog.New(slog.DiscardHandler)}
-	p, err := newPointmaker(c, &replicator{cfg: c})
+	p, err := newPointmaker(c, &replicator{cfg: c, disks: &inventory{}})
 	require.NoError(t, err)
 	none, err := consistency.ParseSelection(consistency.None)
 	require.NoError(t, err)
@@ -93,11 +93,11 @@ func TestPointsAreAskedForOnTheMachine(t *testing.T) {
 
 func TestNothingIsFrozenForNothing(t *testing.T) {
 	c := Config{StateDir: t.TempDir(), Log: slog.New(slog.DiscardHandler)}
-	p, err := newPointmaker(c, &replicator{cfg: c})
+	p, err := newPointmaker(c, &replicator{cfg: c, disks: &inventory{}})
 	require.NoError(t, err)
 	st := p.make(t.Context(), "")
 	require.Contains(t, st.Error, "replication does not run")
 	c.Freeze = "relative"
-	_, err = newPointmaker(c, &replicator{cfg: c})
+	_, err = newPointmaker(c, &replicator{cfg: c, disks: &inventory{}})
 	require.True(t, fault.Is(err, fault.Invalid))
 }

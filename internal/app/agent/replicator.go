@@ -29,11 +29,11 @@ import (
 type replicator struct {
 	cfg   Config
 	id    *identity
-	disks diskSet
+	disks *inventory
 	log   *slog.Logger
 
 	address string
-	indexes map[string]uint16 // by device name, as the service assigned them
+	indexes map[string]uint16 // by device name and identity, as the service assigned them
 	mode    *choice
 	capture capture.Engine
 	cutter  *cut.Cutter // nil with payloads
@@ -57,7 +57,7 @@ type live struct {
 func (r *replicator) start(ctx context.Context, address string, assigned []*agentpb.AssignedDisk) error {
 	indexes := map[string]uint16{}
 	for _, d := range assigned {
-		indexes[d.DeviceName] = uint16(d.Index)
+		indexes[d.DeviceName+"\n"+d.Identity] = uint16(d.Index)
 	}
 	if r.source != nil && r.address == address && maps.Equal(r.indexes, indexes) {
 		return nil
@@ -106,24 +106,27 @@ func (r *replicator) yield() {
 	}
 }
 
-// join matches what the service assigned with the disks at hand.
+// join matches what the service assigned with the disks at hand. What either has not heard of waits for the next handshake.
 func (r *replicator) join(assigned []*agentpb.AssignedDisk) ([]capture.Disk, []source.Disk, map[uint16]blockdev.Dev, error) {
-	if len(assigned) != len(r.disks) {
-		return nil, nil, nil, fault.New(fault.Conflict, "agent: disks", "the service knows %d disks, this agent replicates %d", len(assigned), len(r.disks)).
-			WithHint("run the agent again with credentials, so that it registers its disks")
-	}
 	var captured []capture.Disk
 	var disks []source.Disk
 	devs := map[uint16]blockdev.Dev{}
+	set := r.disks.now()
 	for _, a := range assigned {
-		d, err := r.disks.find(a.DeviceName)
+		d, ok, err := set.find(a)
 		if err != nil {
 			return nil, nil, nil, err
+		}
+		if !ok {
+			continue
 		}
 		index := uint16(a.Index)
 		devs[index] = d.dev
 		captured = append(captured, capture.Disk{Index: index, Path: d.path, Major: d.dev.Major, Minor: d.dev.Minor, Bytes: d.bytes})
 		disks = append(disks, source.Disk{Index: index, Device: d.path, Bytes: d.bytes, Reader: d.device})
+	}
+	if len(disks) == 0 {
+		return nil, nil, nil, fault.New(fault.Transient, "agent: disks", "the service has not heard of the disks at hand")
 	}
 	return captured, disks, devs, nil
 }
@@ -169,7 +172,7 @@ func (r *replicator) trouble() error {
 	if r.failure != nil {
 		return r.failure
 	}
-	return r.disks.resized()
+	return r.disks.failing()
 }
 
 // stop ends the source; the capture goes on in the kernel.

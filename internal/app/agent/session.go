@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/understudy-dr/understudy/internal/agentapi/agentclient"
@@ -17,24 +18,27 @@ const (
 	handshakeTimeout = 20 * time.Second
 	lastWordTimeout  = 3 * time.Second
 	statusEvery      = time.Second
+	lookEvery        = 15 * time.Second // for disks that came, went or grew
 )
 
 // session is a registered agent at work: it asks what to do and does it. One goroutine owns it.
 type session struct {
-	cfg     Config
-	id      *identity
-	disks   diskSet
-	client  agentpbconnect.AgentServiceClient
-	facts   bulletin // used by one handshake at a time
-	attempt uint64
-	backoff agentclient.Backoff // between handshakes that fail
-	rep     *replicator
-	points  *pointmaker // nil where there is nothing to make points of
-	trouble string      // of the last handshake, logged when it changes
-	unseen  bool        // the status could not be written; logged when it changes
+	cfg      Config
+	id       *identity
+	disks    *inventory
+	auto     atomic.Bool // the policy for disks that are added
+	client   agentpbconnect.AgentServiceClient
+	facts    bulletin // used by one handshake at a time
+	attempt  uint64
+	backoff  agentclient.Backoff // between handshakes that fail
+	rep      *replicator
+	points   *pointmaker // nil where there is nothing to make points of
+	trouble  string      // of the last handshake, logged when it changes
+	unlooked bool        // the disks could not be looked at; logged when it changes
+	unseen   bool        // the status could not be written; logged when it changes
 }
 
-func newSession(c Config, id *identity, disks diskSet, mode *choice) (*session, error) {
+func newSession(c Config, id *identity, disks *inventory, mode *choice) (*session, error) {
 	tlsConfig, err := pki.ClientTLS(id.ca, id.certificate, id.key)
 	if err != nil {
 		return nil, err
@@ -44,7 +48,7 @@ func newSession(c Config, id *identity, disks diskSet, mode *choice) (*session, 
 		return nil, err
 	}
 	transport := agentclient.Transport(tlsConfig, proxy)
-	facts := bulletin{read: func(ctx context.Context) *agentpb.SourceProperties { return sourceProperties(ctx, disks, mode) }}
+	facts := bulletin{read: func(ctx context.Context) *agentpb.SourceProperties { return sourceProperties(ctx, disks.now(), mode) }}
 	rep := &replicator{cfg: c, id: id, disks: disks, log: c.Log, mode: mode}
 	points, err := newPointmaker(c, rep)
 	if err != nil {
@@ -77,6 +81,10 @@ func (a *session) run(ctx context.Context) error {
 	defer status.Stop()
 	next := time.NewTimer(0)
 	defer next.Stop()
+	look := time.NewTicker(lookEvery)
+	defer look.Stop()
+	seen := make(chan sight, 1)
+	looking, asking := false, false
 	for {
 		select {
 		case <-ctx.Done():
@@ -92,10 +100,25 @@ func (a *session) run(ctx context.Context) error {
 				return err // trying again would fence the other one, and so for ever
 			}
 			a.cfg.Log.Error("replication stopped; trying again at the next handshake", "error", err)
+		case <-look.C:
+			if !looking { // one that hangs holds up nothing else
+				looking = true
+				calls.Go(func() {
+					wanted, err := a.disks.look(a.auto.Load())
+					seen <- sight{wanted, err}
+				})
+			}
+		case s := <-seen:
+			looking = false
+			if a.changed(s) && !asking {
+				next.Reset(0)
+			}
 		case <-next.C:
+			asking = true
 			report := a.report()
 			calls.Go(func() { answers <- a.ask(ctx, report) })
 		case got := <-answers:
+			asking = false
 			wait, done, err := a.act(ctx, got)
 			if done || err != nil {
 				return err
@@ -103,6 +126,39 @@ func (a *session) run(ctx context.Context) error {
 			next.Reset(wait)
 		}
 	}
+}
+
+// sight is a look at the machine's disks.
+type sight struct {
+	wanted []found
+	err    error
+}
+
+// changed takes over other disks than before. What is replicated stops for the moment that the service takes to give numbers to
+// what is new; the capture goes on.
+func (a *session) changed(s sight) bool {
+	if a.unlooked = a.onceMore(a.unlooked, s.err); s.err != nil || !a.disks.differs(s.wanted) {
+		return false
+	}
+	if len(s.wanted) == 0 {
+		return false // what is not there cannot be read; the capture keeps what is known
+	}
+	a.rep.stop()
+	if err := a.disks.change(s.wanted); err != nil {
+		a.cfg.Log.Warn("a disk could not be closed", "error", err)
+	}
+	for _, d := range a.disks.now() {
+		a.cfg.Log.Info("the disks have changed", "disk", d.path, "bytes", d.bytes)
+	}
+	return true
+}
+
+// onceMore logs that the disks cannot be looked at, once.
+func (a *session) onceMore(before bool, err error) bool {
+	if err != nil && !before {
+		a.cfg.Log.Warn("cannot look for changed disks; those at hand are replicated on", "error", err)
+	}
+	return err != nil
 }
 
 func (a *session) ask(ctx context.Context, report *agentpb.HandshakeRequest) answer {
@@ -141,6 +197,7 @@ func (a *session) act(ctx context.Context, got answer) (wait time.Duration, done
 	if a.points != nil {
 		a.points.told(m)
 	}
+	a.auto.Store(m.AutoReplicateNewDisks)
 	wait = max(time.Duration(m.NextHandshakeSeconds)*time.Second, time.Second)
 	switch m.Desired {
 	case agentpb.Desired_DESIRED_RUN:
@@ -188,7 +245,7 @@ func (a *session) lastWord(ctx context.Context) {
 }
 
 func (a *session) report() *agentpb.HandshakeRequest {
-	r := &agentpb.HandshakeRequest{SourceServerId: a.id.ServerID, Progress: a.rep.progress(), AttemptId: a.attempt, AgentTimeNs: time.Now().UnixNano()}
+	r := &agentpb.HandshakeRequest{SourceServerId: a.id.ServerID, Progress: a.rep.progress(), AttemptId: a.attempt, AgentTimeNs: time.Now().UnixNano(), Devices: a.disks.now().devices()}
 	if a.points != nil {
 		r.Points = a.points.unsettled()
 	}

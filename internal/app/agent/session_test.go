@@ -45,7 +45,8 @@ func sessionWith(stateDir string, s service) *session {
 	c := Config{StateDir: stateDir, Log: slog.New(slog.DiscardHandler)}
 	id := &identity{Service: "drs", ServerID: "s-1"}
 	facts := bulletin{read: func(context.Context) *agentpb.SourceProperties { return &agentpb.SourceProperties{} }}
-	return &session{cfg: c, id: id, rep: &replicator{cfg: c, id: id, log: c.Log, mode: chosen(capture.ModePayload, "")}, client: s, facts: facts}
+	disks := &inventory{dir: c.StateDir}
+	return &session{cfg: c, id: id, disks: disks, rep: &replicator{cfg: c, id: id, disks: disks, log: c.Log, mode: chosen(capture.ModePayload, "")}, client: s, facts: facts}
 }
 
 func after(d time.Duration) { <-time.After(d) }

@@ -76,8 +76,9 @@ type DiskStatus struct {
 	Same       uint64 `json:"same"`   // of it, not sent: the journal has it already
 	Unused     uint64 `json:"unused"` // not read: no file system uses it
 	Backlogged uint64 `json:"backlogged"`
-	Missed     uint64 `json:"missedSectors"` // by the kernel's count written, and never seen
-	Proven     int64  `json:"provenAt"`      // when the counts last agreed: Unix time, 0 not yet
+	Joining    bool   `json:"joining,omitempty"` // it, or the end that it grew by, is in no point yet
+	Missed     uint64 `json:"missedSectors"`     // by the kernel's count written, and never seen
+	Proven     int64  `json:"provenAt"`          // when the counts last agreed: Unix time, 0 not yet
 	Unaudited  string `json:"unaudited,omitempty"`
 	Verified   uint64 `json:"verified"`      // bytes that were ever found the same by comparing
 	VerifiedAt int64  `json:"verifiedSince"` // all of the disk was, since then: Unix time, 0 not yet
@@ -153,7 +154,7 @@ func (r *replicator) describe(s *Status) {
 		}
 	}
 	for _, d := range st.Disks {
-		ds := DiskStatus{Device: d.Device, Total: d.Total, Replicated: d.Replicated, Rescanned: d.Rescanned, Same: d.Same, Unused: d.Unused, Backlogged: d.Backlogged}
+		ds := DiskStatus{Device: d.Device, Total: d.Total, Replicated: d.Replicated, Rescanned: d.Rescanned, Same: d.Same, Unused: d.Unused, Backlogged: d.Backlogged, Joining: d.Joining}
 		ds.Missed, ds.Unaudited = doubts.MissedSectors[d.Index], doubts.Unaudited[d.Index]
 		if at := doubts.Proven[d.Index]; !at.IsZero() {
 			ds.Proven = at.Unix()

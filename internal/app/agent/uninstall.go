@@ -79,7 +79,7 @@ func removeState(dir string, log *slog.Logger) (err error) {
 	if err := forgetIdentity(dir); err != nil {
 		return err
 	}
-	for _, name := range []string{identityFile, statusFile, metricsFile, proofsFile, keyFile, certFile, caFile} {
+	for _, name := range []string{identityFile, knownFile, statusFile, metricsFile, proofsFile, keyFile, certFile, caFile} {
 		if err := os.Remove(filepath.Join(dir, name+".new")); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return fault.New(fault.Unknown, "agent: uninstall", "%w", err)
 		}

@@ -42,9 +42,10 @@ type Registration struct {
 
 // Device is a disk that is to be replicated.
 type Device struct {
-	Name  string
-	Bytes uint64
-	Boot  bool
+	Name     string
+	Identity string // a digest; an older agent tells none, and is believed by the name
+	Bytes    uint64
+	Boot     bool
 }
 
 // Register adds the machine as a source server, or updates what is known of it: the same identity is the
@@ -163,7 +164,10 @@ func assign(have []state.Disk, devices []Device) ([]state.Disk, error) {
 		out[i].Gone = true
 	}
 	for _, d := range devices {
-		i := slices.IndexFunc(out, func(o state.Disk) bool { return o.DeviceName == d.Name })
+		i := slices.IndexFunc(out, func(o state.Disk) bool { return d.Identity != "" && o.Identity == d.Identity })
+		if i < 0 {
+			i = slices.IndexFunc(out, func(o state.Disk) bool { return o.DeviceName == d.Name && (o.Identity == "" || d.Identity == "") })
+		}
 		if i < 0 {
 			if next > math.MaxUint16 { // which is what an index is on the wire
 				return nil, fault.New(fault.OutOfSpace, "servers", "the server had %d disks over time, and disk numbers are not used twice", next).
@@ -173,7 +177,10 @@ func assign(have []state.Disk, devices []Device) ([]state.Disk, error) {
 			i = len(out) - 1
 			next++
 		}
-		out[i].Bytes, out[i].Boot, out[i].Gone = d.Bytes, d.Boot, false
+		out[i].DeviceName, out[i].Bytes, out[i].Boot, out[i].Gone = d.Name, d.Bytes, d.Boot, false
+		if d.Identity != "" {
+			out[i].Identity = d.Identity
+		}
 	}
 	return out, nil
 }
@@ -206,28 +213,37 @@ func (r Registration) check(s state.Scope) error {
 	if !plain(r.UserProvidedID) {
 		add("user_provided_id", "must be at most %d printable characters", maxNameBytes)
 	}
-	if n := len(r.Devices); n < 1 || n > maxDisks {
-		add("devices", "must be 1 to %d disks", maxDisks)
-	}
 	if tooMany(r.Properties) {
 		add("properties", "has too many entries")
 	}
-	names := map[string]bool{}
-	for _, d := range r.Devices {
-		switch {
-		case d.Name == "" || !plain(d.Name):
-			add("devices", "a device name must be 1 to %d printable characters", maxNameBytes)
-		case names[d.Name]:
-			add("devices", "%s is named twice", d.Name)
-		case d.Bytes < minDiskBytes:
-			add("devices", "%s is smaller than 1 MiB and cannot be replicated", d.Name)
-		}
-		names[d.Name] = true
+	for _, message := range wrongDevices(r.Devices) {
+		add("devices", "%s", message)
 	}
 	if len(bad) > 0 {
 		return fault.New(fault.Invalid, "registration", "%w", &control.FieldError{Fields: bad})
 	}
 	return nil
+}
+
+func wrongDevices(devices []Device) (wrong []string) {
+	add := func(format string, args ...any) { wrong = append(wrong, fmt.Sprintf(format, args...)) }
+	if n := len(devices); n < 1 || n > maxDisks {
+		add("must be 1 to %d disks", maxDisks)
+	}
+	names := map[string]bool{}
+	for _, d := range devices {
+		id := "identity " + d.Identity
+		switch {
+		case d.Name == "" || !plain(d.Name) || !plain(d.Identity):
+			add("a device name must be 1 to %d printable characters", maxNameBytes)
+		case names[d.Name] || d.Identity != "" && names[id]:
+			add("%s is named twice", d.Name)
+		case d.Bytes < minDiskBytes:
+			add("%s is smaller than 1 MiB and cannot be replicated", d.Name)
+		}
+		names[d.Name], names[id] = true, true
+	}
+	return wrong
 }
 
 func tooMany(p state.SourceProperties) bool {

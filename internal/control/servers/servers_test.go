@@ -151,6 +151,37 @@ func TestDiskIndexesLast(t *testing.T) {
 	require.EqualValues(t, 1<<30+1, got.Replicated()[2].Bytes)
 }
 
+// A disk that has an identity is known by it: names may be exchanged, and a name may go to another disk.
+func TestDisksHaveIdentities(t *testing.T) {
+	v, _ := ready(t)
+	got, err := v.Register(t.Context(), drs, machine("a", "b")) // by an older agent, which tells none
+	require.NoError(t, err)
+	is := func(want map[string]uint32, devices ...Device) {
+		t.Helper()
+		for again := range 2 {
+			var changed bool
+			for i := range devices {
+				devices[i].Bytes = 1 << 30
+			}
+			got, changed, err = v.Devices(t.Context(), got, devices)
+			require.NoError(t, err)
+			require.Equal(t, again == 0, changed)
+			disks := map[string]uint32{}
+			for _, d := range got.Replicated() {
+				disks[d.DeviceName] = d.Index
+			}
+			require.Equal(t, want, disks)
+			require.Len(t, got.Config.Disks, len(want))
+		}
+	}
+	is(map[string]uint32{"a": 0, "b": 1}, Device{Name: "a", Identity: "1"}, Device{Name: "b", Identity: "2"})
+	is(map[string]uint32{"b": 0, "a": 1}, Device{Name: "b", Identity: "1"}, Device{Name: "a", Identity: "2"})
+	is(map[string]uint32{"b": 2, "a": 1}, Device{Name: "b", Identity: "3"}, Device{Name: "a", Identity: "2"})
+	is(map[string]uint32{"x": 0, "a": 1}, Device{Name: "x", Identity: "1"}, Device{Name: "a", Identity: "2"})
+	_, _, err = v.Devices(t.Context(), got, []Device{{Name: "a", Identity: "1", Bytes: 1 << 30}, {Name: "b", Identity: "1", Bytes: 1 << 30}})
+	requireKind(t, fault.Invalid, err)
+}
+
 func TestDiskIndexesRunOut(t *testing.T) {
 	have := []state.Disk{{DeviceName: "old", Index: 1<<16 - 2, Gone: true}}
 	got, err := assign(have, []Device{{Name: "new"}})
