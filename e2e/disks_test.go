@@ -111,6 +111,7 @@ func TestDisksGrowMoveComeAndGo(t *testing.T) {
 	m.id = m.agent.ServerID(t)
 	m.server.WaitState(t, m.id, drstypes.DataReplicationStateContinuous, time.Minute)
 	m.settled(a.Device, b.Device)
+	m.fill(a.Device, 0, 4096) // else the positions before and after are the same
 	small := time.Now()
 
 	require.NoError(t, os.Truncate(a.File, 48<<20))
