@@ -3,6 +3,7 @@ package blockdev
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 )
@@ -35,7 +36,7 @@ func (i Info) tableIdentity() string {
 	defer d.Close()
 	size := int(max(i.LogicalBlock, 512))
 	b := AlignedBuffer(2 * size)
-	if n, err := d.ReadAt(b, 0); n < len(b) && err != io.EOF {
+	if n, err := d.ReadAt(b, 0); n < len(b) && !errors.Is(err, io.EOF) {
 		return ""
 	}
 	return tableIdentity(b[:size], b[size:])

@@ -153,7 +153,7 @@ func TestPointsGoOnWhileADiskJoins(t *testing.T) {
 		m.host.grow(1, 50*testBlock) // which did not end with a block
 		m.build(nil)
 		m.run()
-		st = m.wait("grown", func(st Status) bool { return st.Epoch == 5 && st.Complete })
+		m.wait("grown", func(st Status) bool { return st.Epoch == 5 && st.Complete })
 		m.end()
 		read := m.read(4, 1)
 		require.EqualValues(t, []uint64{8, 58}, []uint64{slices.Min(read), slices.Max(read)})
