@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -195,11 +196,28 @@ func (w *drsWalk) points() {
 		"filters": object{"toDateTime": "2020-01-01T00:00:00Z"}}))
 }
 
+// network is the one that leads out of this machine: others come and go while tests run.
+func (w *drsWalk) network() string {
+	for _, nic := range at(w.t, w.server(), "sourceProperties", "networkInterfaces").([]any) {
+		if nic.(object)["isPrimary"] != true {
+			continue
+		}
+		for _, ip := range nic.(object)["ips"].([]any) {
+			if a, err := netip.ParseAddr(ip.(string)); err == nil && a.Is4() {
+				return netip.PrefixFrom(a, 24).Masked().String()
+			}
+		}
+	}
+	w.t.Fatal("this machine has no IPv4 default route")
+	return ""
+}
+
 func (w *drsWalk) networks() {
 	if !w.has("CreateSourceNetwork") {
 		return
 	}
-	made := w.ok("CreateSourceNetwork", object{"vpcID": "vpc-0123456789abcdef0", "originAccountID": harness.Account, "originRegion": harness.Region})
+	made := w.ok("CreateSourceNetwork", object{"vpcID": "vpc-0123456789abcdef0", "originAccountID": harness.Account, "originRegion": harness.Region,
+		"tags": object{"understudy:prefixes": w.network()}})
 	id := object{"sourceNetworkID": made["sourceNetworkID"]}
 	require.Equal(w.t, made["sourceNetworkID"], at(w.t, w.items("DescribeSourceNetworks", nil), 0, "sourceNetworkID"))
 	w.refused("ValidationException", "ExportSourceNetworkCfnTemplate", id)

@@ -22,7 +22,8 @@ var drsNotes = map[string]string{
 	"DescribeSourceNetworks":    "What is in a network is looked at again when it is shown, at most once a minute.",
 	"DescribeSourceServers":     "A page filtered by staging account may hold fewer servers than asked for while there are more.",
 	"DisconnectSourceServer":    "Staging is removed at once, not within 90 minutes.",
-	"ExportSourceNetworkCfnTemplate": "Writes a template with a VPC, the subnets found, a route table, one security group in which everybody reaches everybody, and the name servers. A " +
+	"ExportSourceNetworkCfnTemplate": "Writes a template with a VPC, the subnets found, a route table, one security group in which everybody reaches everybody, and the name servers. Addresses of " +
+		"several networks are in secondary blocks of the VPC, up to its quota of five; where AWS does not let one VPC have them, as 10.0.0.0/8 and 192.168.0.0/16, there are several VPCs. A " +
 		"router's network interface, and whether there is an internet gateway, are parameters: they have no names here. The bucket is one of the S3-compatible " +
 		"service or of the directory that the installation is configured with; the URL begins with `s3://`.",
 	"GetLaunchConfiguration":      "`ec2LaunchTemplateID` names a launch template of this endpoint's EC2 service.",

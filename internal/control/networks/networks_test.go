@@ -330,7 +330,8 @@ func TestTemplatesThatCannotBe(t *testing.T) {
 	}
 	for name, v := range map[string]state.SourceNetwork{
 		"nothing of IPv4": network("", "2001:db8::1"),
-		"too wide":        network("", "10.0.0.1", "10.99.0.1"),
+		"of no VPC":       network("224.0.0.0/24"),
+		"nothing within":  network("10.0.0.0/8"),
 		"too narrow":      network("10.0.0.0/30"),
 		"overlapping":     network("10.0.0.0/16,10.0.5.0/24"),
 	} {

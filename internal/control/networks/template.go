@@ -3,8 +3,6 @@ package networks
 import (
 	"context"
 	"encoding/json"
-	"net/netip"
-	"slices"
 	"strings"
 	"time"
 
@@ -14,12 +12,8 @@ import (
 	"github.com/understudy-dr/understudy/internal/state"
 )
 
-// A VPC and its subnets have prefixes of these lengths.
-const (
-	widestVPC  = 16
-	subnetBits = 24
-	narrowest  = 28
-)
+// subnetBits is the length of a subnet's prefix where nothing is known of it.
+const subnetBits = 24
 
 // Export writes a CloudFormation template of a network into the bucket that the launch configuration template
 // names, and returns its URL.
@@ -79,96 +73,23 @@ type resourceEntry struct {
 	Properties map[string]any
 }
 
-// Template is a CloudFormation template with a VPC and subnets that have room for every address that was found
-// in the network, one security group in which everybody reaches everybody as in the source, the servers that were asked for
-// names, and the routes. What was found is in its metadata.
+// Template is a CloudFormation template with VPCs and subnets that have room for every address that was found in the
+// network, security groups in which everybody reaches everybody as in the source, the servers that were asked for names, and the routes.
+// There is one VPC unless the addresses are of ranges that AWS does not let one VPC have. What was found is in its metadata.
 func Template(v state.SourceNetwork) ([]byte, error) {
-	subnets, vpc, err := plan(v)
+	vpcs, err := layout(v)
 	if err != nil {
 		return nil, err
 	}
-	b := newBuilder(v.ID)
-	b.network(vpc, subnets)
+	b := newBuilder(v.ID, vpcs)
+	for _, one := range vpcs {
+		b.network(one)
+	}
 	b.names(v.Facts)
 	b.routes(v.Facts)
 	body, err := json.MarshalIndent(b.document(v), "", "  ")
 	if err != nil {
-		return nil, fault.New(fault.Bug, "source networks: template", "%w", err)
+		return nil, fault.New(fault.Bug, opTemplate, "%w", err)
 	}
 	return append(body, '\n'), nil
-}
-
-// plan chooses the subnets: the prefixes of the tag, or those that the servers have their addresses in; and the smallest
-// prefix that holds them all.
-func plan(v state.SourceNetwork) (subnets []netip.Prefix, vpc netip.Prefix, err error) {
-	const op = "source networks: template"
-	given, _ := prefixesOf(&v)
-	for _, p := range given {
-		if p.Addr().Is4() {
-			subnets = append(subnets, p)
-		}
-	}
-	if len(given) == 0 {
-		subnets = around(v.Facts)
-	}
-	slices.SortFunc(subnets, netip.Prefix.Compare)
-	subnets = slices.Compact(subnets)
-	if len(subnets) == 0 {
-		return nil, vpc, control.Refuse(op, Kind, v.ID, "has no IPv4 addresses, and a VPC needs them")
-	}
-	vpc = cover(subnets)
-	for i, p := range subnets {
-		if p.Bits() > narrowest {
-			return nil, vpc, control.Refuse(op, Kind, v.ID, "%s is narrower than a subnet may be, which is /%d", p, narrowest)
-		}
-		if i > 0 && subnets[i-1].Overlaps(p) {
-			return nil, vpc, control.Refuse(op, Kind, v.ID, "%s and %s overlap", subnets[i-1], p)
-		}
-	}
-	if vpc.Bits() < widestVPC {
-		return nil, vpc, control.Refuse(op, Kind, v.ID, "its addresses are spread over %s, and a VPC is /%d at most", vpc, widestVPC).
-			WithHint("make a source network of each part, with the tag " + PrefixTag)
-	}
-	return subnets, vpc, nil
-}
-
-// around are the networks of the addresses found. Where one's length is not known, or no subnet has it, it is one of 256
-// addresses. None is within another.
-func around(f state.NetworkFacts) (out []netip.Prefix) {
-	for _, h := range f.Hosts {
-		for _, nic := range h.NICs {
-			for i, text := range nic.IPs {
-				a, err := netip.ParseAddr(text)
-				if err != nil || !a.Is4() {
-					continue
-				}
-				bits := subnetBits
-				if i < len(nic.Prefixes) {
-					if p, err := netip.ParsePrefix(nic.Prefixes[i]); err == nil && p.Bits() >= widestVPC && p.Bits() <= narrowest {
-						bits = p.Bits()
-					}
-				}
-				out = append(out, netip.PrefixFrom(a, bits).Masked())
-			}
-		}
-	}
-	slices.SortFunc(out, netip.Prefix.Compare) // a wider one comes before those within it
-	kept := out[:0]
-	for _, p := range out {
-		if len(kept) == 0 || !kept[len(kept)-1].Overlaps(p) {
-			kept = append(kept, p)
-		}
-	}
-	return kept
-}
-
-// cover is the smallest prefix that holds all of the given ones.
-func cover(list []netip.Prefix) netip.Prefix {
-	out := list[0]
-	for _, p := range list[1:] {
-		for !out.Contains(p.Addr()) || out.Bits() > p.Bits() {
-			out = netip.PrefixFrom(out.Addr(), out.Bits()-1).Masked()
-		}
-	}
-	return out
 }
