@@ -91,10 +91,13 @@ func Mount(t T, dev, dir string, options ...string) string {
 	return dir
 }
 
-// Unmount unmounts a directory.
+// Unmount unmounts a directory. It is busy for a moment where a process was forked while one of its files was open.
 func Unmount(t T, dir string) {
 	t.Helper()
-	Run(t, "umount", dir)
+	Eventually(t, 10*time.Second, "unmounted", func() (bool, string) {
+		_, err := Try(t.Context(), "umount", dir)
+		return err == nil, fmt.Sprint(err)
+	})
 }
 
 // Mounted reports whether something is mounted at dir.

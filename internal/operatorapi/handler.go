@@ -269,7 +269,7 @@ func (h *Handler) find(r *http.Request) (state.Server, *volume.Volume, string, e
 		return state.Server{}, nil, "", fault.New(fault.Invalid, "", "a volume is read over an upgraded connection: send 'Upgrade: %s'", schema.UpgradeNBD)
 	}
 	device := r.URL.Query().Get(schema.ParamDevice)
-	index, err := diskIndex(s, device)
+	called, err := disksCalled(s, device)
 	if err != nil {
 		return state.Server{}, nil, "", err
 	}
@@ -277,23 +277,33 @@ func (h *Handler) find(r *http.Request) (state.Server, *volume.Volume, string, e
 	if err != nil {
 		return state.Server{}, nil, "", err
 	}
-	v, err := h.Volumes.Open(r.Context(), s.ID, index, choice)
+	v, err := h.Volumes.Open(r.Context(), s.ID, called[0], choice)
+	for _, index := range called[1:] {
+		if !fault.Is(err, fault.NotFound) {
+			break
+		}
+		v, err = h.Volumes.Open(r.Context(), s.ID, index, choice)
+	}
 	return s, v, device, err
 }
 
-func diskIndex(s state.Server, device string) (uint16, error) {
+// disksCalled are the disks that have or had a device name, at least one: the one that is there first, then those that are gone, the
+// latest first. Which of them is meant depends on the point.
+func disksCalled(s state.Server, device string) (indexes []uint16, err error) {
 	var names []string
-	for _, gone := range []bool{false, true} { // a disk that is gone may have had the name of one that is there
+	for _, gone := range []bool{false, true} {
 		for _, d := range slices.Backward(s.Disks) {
 			if d.DeviceName == device && d.Gone == gone {
-				return uint16(d.Index), nil
+				indexes = append(indexes, uint16(d.Index))
 			}
 			names = append(names, d.DeviceName)
 		}
 	}
+	if len(indexes) > 0 {
+		return indexes, nil
+	}
 	slices.Sort(names)
-	names = slices.Compact(names)
-	return 0, fault.New(fault.NotFound, "", "%s has no disk %q, it has %q", s.ID, device, names)
+	return nil, fault.New(fault.NotFound, "", "%s has no disk %q, it has %q", s.ID, device, slices.Compact(names))
 }
 
 func upgrade(w http.ResponseWriter) (net.Conn, error) {

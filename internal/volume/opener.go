@@ -83,7 +83,7 @@ func (o *Opener) Open(ctx context.Context, serverID string, disk uint16, c Choic
 			return &Volume{o: o, s: s, disk: disk, size: int64(d.Bytes)}, nil
 		}
 	}
-	err = fault.New(fault.NotFound, "volume: open", "source server %s has no disk %d", serverID, disk)
+	err = fault.New(fault.NotFound, "volume: open", "source server %s has no disk %d at that point", serverID, disk)
 	return nil, errors.Join(err, o.release(s))
 }
 

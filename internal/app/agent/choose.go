@@ -19,7 +19,7 @@ func refused(d blockdev.Info) error {
 		return fault.New(fault.Unsupported, op, "%s is a zoned device", d.Path).
 			WithHint("zoned devices cannot be replicated")
 	case d.Bytes < blockdev.MinBytes:
-		return fault.New(fault.Unsupported, op, "%s has %d bytes, the least is %d", d.Path, d.Bytes, blockdev.MinBytes).
+		return fault.New(fault.Unsupported, op, "%s has %d bytes, the least is %d MiB", d.Path, d.Bytes, blockdev.MinBytes>>20).
 			WithHint("leave it out")
 	}
 	return nil

@@ -243,6 +243,8 @@ func (k *ledger) named(all []found, devices []string) ([]found, error) {
 			}
 			return nil, err
 		}
+		// The kernel's name of a disk is no way to it where that leads to another, as in a container.
+		all = slices.DeleteFunc(all, func(f found) bool { return f.Path == path && f.Disk != i.Disk })
 		if at := slices.IndexFunc(all, func(f found) bool { return f.Disk == i.Disk }); at >= 0 {
 			all[at].Path = path
 		} else {

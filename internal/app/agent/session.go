@@ -94,6 +94,9 @@ func (a *session) run(ctx context.Context) error {
 			a.rep.keepProofs(now, false)
 		case err := <-a.rep.ended():
 			a.rep.stop()
+			if ctx.Err() != nil {
+				return nil // that is why
+			}
 			a.rep.failure = err
 			if fault.Is(err, fault.Fenced) {
 				a.showStatus()
