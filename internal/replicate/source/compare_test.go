@@ -93,6 +93,9 @@ func (c *comparing) base(f *wire.Frame, w *wire.Welcome) (err error) {
 		if len(all) == 0 || all[len(all)-1].epoch != f.Epoch {
 			return fmt.Errorf("the latest of epoch %d, of which nothing is recoverable", f.Epoch)
 		}
+		if !c.j.toldMore() {
+			return fmt.Errorf("the latest of epoch %d before a mark that follows its baseline", f.Epoch)
+		}
 		position = all[len(all)-1].last()
 		c.at = position
 	}
@@ -123,6 +126,19 @@ func (j *journal) opened(epoch uint64) int {
 		}
 	}
 	return len(j.frames)
+}
+
+// toldMore tells whether something that moves the watermark came after the newest BaselineDone.
+func (j *journal) toldMore() bool {
+	for i := j.durable - 1; i >= 0; i-- {
+		switch f := &j.frames[i]; f.Type {
+		case wire.TypeBaselineDone:
+			return false
+		case wire.TypeMark, wire.TypeData:
+			return true
+		}
+	}
+	return false
 }
 
 // damaged tells whether a part of g waits for a repair: no baseline since the answer is complete.

@@ -122,7 +122,7 @@ func (x *session) open(e epoch, all bool) error {
 		s.keepDebt()
 	}
 	x.announced, x.before, x.tainted, x.changing, x.cycle = false, 0, false, false, 0
-	x.verifying.stretch = nil
+	x.verifying.stretch, x.shown = nil, false
 	x.base, x.asking = baseline{}, asking{key: x.asking.key, tools: x.asking.tools, last: x.asking.last}
 	s.log.Info("epoch opened", "epoch", e.number, "reason", e.why(), "first", e.first)
 	return nil

@@ -63,6 +63,10 @@ func (x *session) settleFrame(f *sent, wall int64) {
 		x.completed()
 		x.s.log.Info("baseline complete", "epoch", e.number, "reason", e.why())
 	}
+	// What comes after BaselineDone is at or past its position: only then the server has a state to show.
+	if e.done && f.epoch == e.number && (f.typ == wire.TypeMark || f.position != 0) {
+		x.shown = true
+	}
 	if f.chunk != nil {
 		x.chunkDone(f.chunk)
 	}

@@ -134,6 +134,11 @@ func (x *session) begin(w *wire.Welcome) error {
 		x.remember(fieldOpenAcked)
 		if w.BaselineDone {
 			x.remember(fieldDone)
+			if x.cap.Drops() == s.ep.drops {
+				// What the ring has let go of was acknowledged. Without this a flush that came last would be forgotten,
+				// and BaselineDone may have named its position: no mark would reach that.
+				x.position = max(x.position, s.ep.position(x.read))
+			}
 			x.doubt()
 		}
 	}

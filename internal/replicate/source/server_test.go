@@ -32,6 +32,7 @@ type server struct {
 	syncs    time.Duration // so long at least
 	ignorant bool          // does not know that the latest state is asked for
 	faults   bool          // links break by themselves
+	cutMark  bool          // the link breaks when the next mark comes that follows a BaselineDone
 	problems []error       // broken rules
 }
 
@@ -154,6 +155,10 @@ func (s *server) receive(conn *wire.Conn, c *comparing) error {
 	defer s.mu.Unlock()
 	if s.conn != conn.Conn {
 		return errCut // fenced
+	}
+	if s.cutMark && f.Type == wire.TypeMark && s.journal.welcome().BaselineDone {
+		s.cutMark = false
+		return errCut
 	}
 	if f.Type == wire.TypeBase || f.Type == wire.TypeAsk {
 		err := c.asked(&f)

@@ -62,6 +62,7 @@ type session struct {
 	asking asking
 
 	verifying verifying
+	shown     bool // of the epoch at hand something is recoverable on the server: it said so on this connection
 
 	published time.Time
 }

@@ -44,6 +44,16 @@ func (h *host) put(offset int, data []byte) {
 	h.completeWrite(w)
 }
 
+// flush has the programs see a flush, which is no frame's.
+func (m *model) flush() {
+	h := m.host
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	w := &write{op: capture.Flush, stamp: time.Now()}
+	h.see(w)
+	h.completeWrite(w)
+}
+
 func (h *host) newWrite(offset int, data []byte) *write {
 	return &write{op: capture.Write, offset: offset, bytes: len(data), data: data, stamp: time.Now()}
 }
@@ -132,6 +142,32 @@ func TestLifeOfAReplication(t *testing.T) {
 		m.end()
 		require.Equal(t, PhaseStopped, m.source.Status().Phase)
 		m.check()
+	})
+}
+
+// What a mark has said the marks of the next connection say, too, though it was a flush, which no frame carries, and the ring
+// has let go of it. Else no mark might ever reach the position that a BaselineDone has named.
+func TestMarksDoNotGoBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := bench(t, 16<<10, 16*testBlock)
+		m.start()
+		m.wait("continuous", inPhase(PhaseContinuous))
+		m.flush()
+		pause(3 * time.Second)
+		require.Zero(t, m.source.Status().RingUsed)
+		m.server.cut()
+		pause(5 * time.Second)
+		m.end()
+		m.check()
+		last, marks := uint64(0), 0
+		for _, f := range m.server.journal.frames {
+			if f.Type == wire.TypeMark {
+				require.GreaterOrEqual(t, f.Last, last)
+				last, marks = f.Last, marks+1
+			}
+		}
+		require.Greater(t, last, m.recoverable().from, "the flush came afterwards")
+		require.Greater(t, marks, 5)
 	})
 }
 

@@ -78,7 +78,7 @@ func (x *session) verify(now time.Time) error {
 // verifies tells whether a block that differs would mean something.
 func (x *session) verifies() bool {
 	return x.s.cfg.Verify.Every > 0 && x.version >= wire.V3 && !x.verifying.refused &&
-		x.announced && !x.tainted && x.s.ep.done && x.cap.Drops() == x.s.ep.drops && !x.s.joining()
+		x.announced && !x.tainted && x.s.ep.done && x.shown && x.cap.Drops() == x.s.ep.drops && !x.s.joining()
 }
 
 // beginStretch takes up what was proven longest ago, if it is due.

@@ -158,6 +158,20 @@ func TestVerifyWaitsForTheServer(t *testing.T) {
 	})
 }
 
+// A link that breaks between the end of a baseline and the mark that follows it leaves the server with nothing to show:
+// the agent asks for the latest state when there is one.
+func TestVerifyWaitsForTheFirstMark(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := verified(t, 16*testBlock)
+		m.server.cutMark = true
+		m.start()
+		m.wait("proven", m.passed(time.Now().Truncate(time.Second)))
+		m.end()
+		require.False(t, m.server.cutMark, "the link broke")
+		m.check()
+	})
+}
+
 // A server that does not know of the latest state is not asked again, and nothing is found.
 func TestVerifyLeavesAnOldServerAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -213,7 +227,8 @@ func TestVerifyModel(t *testing.T) {
 	if testing.Short() {
 		n = 60
 	}
-	for _, seed := range modelSeeds(t, n) {
+	// The latest state was asked for while no mark reached what a BaselineDone had named.
+	for _, seed := range modelSeeds(t, n, 1795421884486526214) {
 		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
 			t.Parallel()
 			runVerifyModel(t, seed)
