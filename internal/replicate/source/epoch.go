@@ -3,6 +3,7 @@ package source
 import (
 	"context"
 	"log/slog"
+	"math"
 	"time"
 
 	"github.com/understudy-dr/understudy/internal/wire"
@@ -12,6 +13,8 @@ import (
 // records are not sent. Their blocks are dirty and no generation is cleared any more, so the next epoch reads them.
 func (x *session) taint(at uint64) {
 	x.endEpoch(at)
+	x.keep = math.MaxUint64 // the drop counter tells every later session
+
 	if x.s.overflow.epoch == x.s.ep.number { // it was opened so
 		return
 	}
@@ -24,9 +27,10 @@ func (x *session) taint(at uint64) {
 		"complete", x.s.ep.done)
 }
 
-// endEpoch sends nothing more of this epoch from the ring offset at on; succeed opens the next.
+// endEpoch sends nothing more of this epoch from the ring offset at on; succeed opens the next. If the connection breaks
+// before it does, the epoch goes on, so the ring keeps what was written since.
 func (x *session) endEpoch(at uint64) {
-	x.tainted, x.gap = true, x.s.ep.position(at)
+	x.tainted, x.gap, x.keep = true, x.s.ep.position(at), at
 	x.cycle = 0
 	x.base.finishing = nil
 	x.verifying.stretch = nil
@@ -122,7 +126,7 @@ func (x *session) open(e epoch, all bool) error {
 		s.keepDebt()
 	}
 	x.announced, x.before, x.tainted, x.changing, x.cycle = false, 0, false, false, 0
-	x.verifying.stretch, x.shown = nil, false
+	x.verifying.stretch, x.shown, x.keep = nil, false, math.MaxUint64
 	x.base, x.asking = baseline{}, asking{key: x.asking.key, tools: x.asking.tools, last: x.asking.last}
 	s.log.Info("epoch opened", "epoch", e.number, "reason", e.why(), "first", e.first)
 	return nil

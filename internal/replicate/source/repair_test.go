@@ -143,6 +143,42 @@ func TestRepairOutlivesAgents(t *testing.T) {
 	})
 }
 
+// TestAnEndThatIsTakenBack: an epoch ends for a repair while a disk that joins is read, the link breaks before the next is
+// opened, and the server asks no more. The epoch goes on with all that was written meanwhile.
+func TestAnEndThatIsTakenBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := bench(t, 64<<10, 16*testBlock)
+		m.server.version = wire.V4
+		m.start()
+		m.wait("complete", whole)
+		m.end()
+		m.host.add(64 * testBlock)
+		m.build(nil)
+		slow := m.source.disks[1].Reader
+		m.source.disks[1].Reader = readerFunc(func(p []byte, off int64) (int, error) {
+			pause(5 * time.Second)
+			return slow.ReadAt(p, off)
+		})
+		m.run()
+		m.wait("joining", func(st Status) bool { return st.Complete && st.Disks[1].Joining })
+		m.server.repair(wire.Range{Sector: 8, Sectors: 8})
+		m.wait("the end", inPhase(PhaseRescan))
+		m.put(3*testBlock, bytes.Repeat([]byte{7}, testBlock))
+		pause(time.Second)
+		m.server.mu.Lock()
+		m.server.journal.repairs = nil
+		m.server.mu.Unlock()
+		m.server.cut()
+		m.wait("joining again", inPhase(PhaseContinuous))
+		m.put(5*testBlock, bytes.Repeat([]byte{8}, testBlock))
+		st := m.wait("joined", func(st Status) bool { return st.Complete && !st.Disks[1].Joining })
+		require.EqualValues(t, 3, st.Epoch, "one that says what joins, one that has it")
+		m.wait("calm", func(Status) bool { return m.calm() })
+		m.end()
+		m.check()
+	})
+}
+
 func TestRepairIsAskedOnce(t *testing.T) {
 	x := &session{s: &Source{log: bench(t, 4<<10, testBlock).config(nil).Log, ep: epoch{repairs: []uint64{1}}}}
 	for _, id := range []uint64{1, 2, 2} {

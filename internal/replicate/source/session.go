@@ -2,6 +2,7 @@ package source
 
 import (
 	"context"
+	"math"
 	"time"
 
 	"github.com/understudy-dr/understudy/internal/capture"
@@ -52,6 +53,7 @@ type session struct {
 	position uint64 // everything at or below it in this epoch was sent
 	tainted  bool   // writes were dropped: this epoch ends at gap
 	gap      uint64
+	keep     uint64        // the ring is kept from here on: an epoch that ends without a drop may have to go on
 	changing bool          // it ended because the next has other disks
 	repairs  []wire.Repair // ranges for the next epoch to read
 
@@ -75,7 +77,7 @@ func newSession(s *Source, conn *wire.Conn, w *wire.Welcome) *session {
 		queue: make(chan outgoing, queueFrames), moved: make(chan struct{}, 1), acks: make(chan wire.Header),
 		asked: make(chan wire.Repair), told: make(chan wire.Digests), failed: make(chan failure, 2), read: s.cap.Consumer(), cycled: now, spoke: now,
 	}
-	x.released = x.read
+	x.released, x.keep = x.read, math.MaxUint64
 	return x
 }
 
@@ -167,7 +169,7 @@ func (x *session) control(t wire.Type, epoch, first, last uint64, time int64) {
 
 // safe is the ring offset below which every record is sent, or needs no sending.
 func (x *session) safe() uint64 {
-	o := min(x.read, x.bios.oldest())
+	o := min(x.read, x.bios.oldest(), x.keep)
 	if x.out != nil {
 		o = min(o, x.out.start)
 	}
