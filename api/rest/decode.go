@@ -9,6 +9,7 @@ import (
 	"reflect"
 	"sort"
 	"strconv"
+	"strings"
 	"time"
 	"unicode/utf8"
 )
@@ -178,6 +179,7 @@ func (p *problems) scalar(v reflect.Value, s *Shape, path string, hidden bool, r
 			p.wrongType(path, "a string")
 			return
 		}
+		text = strings.ToValidUTF8(text, "\uFFFD") // of a path or a query; encoding/json does so to bytes and to lone surrogates
 		shown := show(text, hidden || s.Sensitive)
 		p.checkLength(path, shown, s.Bounds, utf8.RuneCountInString(text))
 		p.checkText(path, shown, s, text)

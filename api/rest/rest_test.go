@@ -72,6 +72,19 @@ func TestDecodeCountsCharactersNotBytes(t *testing.T) {
 	require.Nil(t, bad)
 }
 
+// Half of a UTF-16 pair, and bytes that are no UTF-8, are replaced wherever they come from: nothing behind this has to store them.
+func TestDecodeReplacesWhatIsNoText(t *testing.T) {
+	in, bad := decode[drs.TagResourceInput](t, drsService(), "TagResource", rest.Request{
+		Label: "arn:aws:drs:r:1:source-server/s-1\xff", Body: []byte(`{"tags":{"a\udc00":"\ud800 x","b":"\ud83d\ude00","c":"` + "\xc3\x28" + `"}}`)})
+	require.Nil(t, bad)
+	require.Equal(t, "arn:aws:drs:r:1:source-server/s-1\uFFFD", in.ResourceArn)
+	require.Equal(t, map[string]string{"a\uFFFD": "\uFFFD x", "b": "😀", "c": "\uFFFD("}, in.Tags)
+	un, bad := decode[drs.UntagResourceInput](t, drsService(), "UntagResource", rest.Request{
+		Label: "arn:aws:drs:r:1:source-server/s-1", Query: url.Values{"tagKeys": {"a\xed\xa0\x80", "b"}}})
+	require.Nil(t, bad)
+	require.Equal(t, []string{"a\uFFFD", "b"}, un.TagKeys)
+}
+
 func TestDecodeMatchesWholeStrings(t *testing.T) {
 	for _, id := range []string{"xs-0123456789abcdef0", "s-0123456789abcdef0\n", "s-0123456789abcdef00"} {
 		body, err := json.Marshal(map[string]string{"sourceServerID": id})

@@ -20,7 +20,6 @@ var drsNotes = map[string]string{
 	"DescribeRecoveryInstances": "`ebsVolumeID` names a disk image.",
 	"DescribeRecoverySnapshots": ownData + " Default order is the newest first; AWS documents none. Application-consistent points are listed like any other: the shape has no member for it.",
 	"DescribeSourceNetworks":    "What is in a network is looked at again when it is shown, at most once a minute.",
-	"DescribeSourceServers":     "A page filtered by staging account may hold fewer servers than asked for while there are more.",
 	"DisconnectSourceServer":    "Staging is removed at once, not within 90 minutes.",
 	"ExportSourceNetworkCfnTemplate": "Writes a template with a VPC, the subnets found, a route table, one security group in which everybody reaches everybody, and the name servers. Addresses of " +
 		"several networks are in secondary blocks of the VPC, up to its quota of five; where AWS does not let one VPC have them, as 10.0.0.0/8 and 192.168.0.0/16, there are several VPCs. A " +
@@ -29,7 +28,6 @@ var drsNotes = map[string]string{
 	"GetLaunchConfiguration":      "`ec2LaunchTemplateID` names a launch template of this endpoint's EC2 service.",
 	"GetReplicationConfiguration": "See CreateReplicationConfigurationTemplate.",
 	"InitializeService":           "Makes no IAM roles: there are none to make.",
-	"ListExtensibleSourceServers": "A page may hold fewer servers than asked for while there are more.",
 	"PutLaunchAction": "Actions are kept and copied from the template to new servers. The type is judged by the document's name: AWS's own documents for " +
 		"launched machines are automations, all others commands.",
 	"RetryDataReplication": "Works on a STALLED server only, as in MGN: the two lines that DRS has on this contradict each other.",

@@ -59,6 +59,7 @@ func (f *fleet) List(_ context.Context, s state.Scope, filter state.ServerFilter
 		v := f.servers[id]
 		if v.Scope != s || id <= p.After || filter.IDs != nil && !slices.Contains(filter.IDs, id) ||
 			filter.Archived != nil && *filter.Archived != v.Archived ||
+			filter.StagingAccounts != nil && !slices.Contains(filter.StagingAccounts, s.Account) || // none is extended
 			filter.LifeCycleStates != nil && !slices.Contains(filter.LifeCycleStates, v.LifeCycle.State) ||
 			filter.ApplicationIDs != nil && !slices.Contains(filter.ApplicationIDs, v.Migration.ApplicationID) {
 			continue

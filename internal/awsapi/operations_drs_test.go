@@ -92,13 +92,22 @@ func TestExtendedSourceServers(t *testing.T) {
 		require.NoError(t, err)
 		require.Len(t, out.Items, want)
 	}
+	for range 3 { // of this account, before and after it
+		i.add(t, i.scope(state.DRS), state.Continuous)
+	}
+	short, err := target.DescribeSourceServers(ctx, &sdkdrs.DescribeSourceServersInput{MaxResults: aws.Int32(1),
+		Filters: &drstypes.DescribeSourceServersRequestFilters{StagingAccountIDs: []string{otherAccount}}})
+	require.NoError(t, err)
+	require.Len(t, short.Items, 1)
+	require.Nil(t, short.NextToken, "the filter is before the page")
 	_, err = target.StopReplication(ctx, &sdkdrs.StopReplicationInput{SourceServerID: v.SourceServerID})
 	require.ErrorAs(t, err, new(*drstypes.ConflictException))
 	_, err = stage.StopReplication(ctx, &sdkdrs.StopReplicationInput{SourceServerID: v.SourceServerID})
 	require.ErrorAs(t, err, new(*drstypes.ResourceNotFoundException), "the extension is not the staging account's")
 
 	require.NoError(t, i.store.Update(ctx, func(tx state.Tx) error { return tx.DeleteRole(ctx, otherAccount, extended.RolePrefix+account) }))
-	out, err := target.DescribeSourceServers(ctx, &sdkdrs.DescribeSourceServersInput{})
+	out, err := target.DescribeSourceServers(ctx, &sdkdrs.DescribeSourceServersInput{
+		Filters: &drstypes.DescribeSourceServersRequestFilters{SourceServerIDs: []string{*v.SourceServerID}}})
 	require.NoError(t, err)
 	require.Equal(t, drstypes.ExtensionStatusExtensionError, out.Items[0].StagingArea.Status)
 	require.NotEmpty(t, *out.Items[0].StagingArea.ErrorMessage)

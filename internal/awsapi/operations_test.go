@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	sdkdrs "github.com/aws/aws-sdk-go-v2/service/drs"
@@ -235,6 +236,21 @@ func TestTags(t *testing.T) {
 	resp, answer := w.do(t, "drs", http.MethodDelete, "/tags/"+url.PathEscape(arn), "", nil)
 	require.Equal(t, "ValidationException", resp.Header.Get("x-amzn-ErrorType"))
 	require.Contains(t, answer, "tagKeys")
+}
+
+// Clients that send half of a UTF-16 pair exist, as JavaScript cuts texts in the middle of one.
+func TestTextThatIsNone(t *testing.T) {
+	w, _ := initialized(t)
+	id := w.add(state.DRS, account, 1)
+	path := "/tags/" + url.PathEscape("arn:aws:drs:us-east-1:000000000001:source-server/"+id)
+	resp, answer := w.do(t, "drs", http.MethodPost, path, `{"tags":{"cut":"half \ud83d"}}`, nil)
+	require.Equal(t, http.StatusOK, resp.StatusCode, answer)
+	_, answer = w.do(t, "drs", http.MethodGet, path, "", nil)
+	require.JSONEq(t, `{"tags":{"cut":"half \ufffd"}}`, answer)
+	require.True(t, utf8.ValidString(answer))
+	resp, answer = w.do(t, "drs", http.MethodGet, "/tags/arn%ff", "", nil)
+	require.Less(t, resp.StatusCode, http.StatusInternalServerError, answer)
+	require.True(t, utf8.ValidString(answer))
 }
 
 func TestDRSTemplates(t *testing.T) {

@@ -119,6 +119,10 @@ type ServerFilter struct {
 	ApplicationIDs   []string // MGN
 	UserProvidedID   string
 	HardwareID       string // matches instance id, VMware uuid or a MAC address
+	// StagingAccounts are those that extended servers are staged in; the others are staged in their own.
+	StagingAccounts []string
+	// ExtensibleBy leaves out what this scope extends already, and what is itself an extension.
+	ExtensibleBy *Scope
 }
 
 // ReplicationFilter narrows a list of replication records; a zero member does not.

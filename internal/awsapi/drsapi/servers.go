@@ -2,7 +2,6 @@ package drsapi
 
 import (
 	"context"
-	"slices"
 
 	"github.com/understudy-dr/understudy/api/drs"
 	"github.com/understudy-dr/understudy/internal/awsapi/wireform"
@@ -22,7 +21,7 @@ func (a *API) DescribeSourceServers(ctx context.Context, in *drs.DescribeSourceS
 	if err != nil {
 		return nil, err
 	}
-	f := state.ServerFilter{IDs: filter.SourceServerIDs}
+	f := state.ServerFilter{IDs: filter.SourceServerIDs, StagingAccounts: filter.StagingAccountIDs}
 	if filter.HardwareId != nil {
 		f.HardwareID = *filter.HardwareId
 	}
@@ -33,9 +32,6 @@ func (a *API) DescribeSourceServers(ctx context.Context, in *drs.DescribeSourceS
 	out := &drs.DescribeSourceServersOutput{}
 	if out.Items, err = a.views(ctx, servers); err != nil {
 		return nil, err
-	}
-	if staged := filter.StagingAccountIDs; len(staged) > 0 { // a page may hold fewer than were asked for
-		out.Items = slices.DeleteFunc(out.Items, func(v drs.SourceServer) bool { return !slices.Contains(staged, *v.StagingArea.StagingAccountID) })
 	}
 	out.NextToken, err = wireform.NextToken(query, next)
 	return out, err

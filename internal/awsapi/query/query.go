@@ -42,6 +42,7 @@ func Read(r *http.Request) (Form, error) {
 		if len(v) > 1 {
 			return Form{}, fault.New(fault.Invalid, "query: read", "parameter %s is given %d times", k, len(v))
 		}
+		v[0] = strings.ToValidUTF8(v[0], "\uFFFD") // no database keeps anything else
 	}
 	return Form{values}, nil
 }

@@ -36,6 +36,9 @@ func TestRead(t *testing.T) {
 		_, err = f.Bool(name)
 		require.True(t, fault.Is(err, fault.Invalid))
 	}
+	f, err = read(t, "/?Q=%ff", formType, "B=a%ed%a0%80b")
+	require.NoError(t, err)
+	require.Equal(t, []string{"\uFFFD", "a\uFFFDb"}, []string{f.Get("Q"), f.Get("B")}, "what is no UTF-8 is replaced")
 	n, err = f.Int("none")
 	require.NoError(t, err)
 	require.Zero(t, n)

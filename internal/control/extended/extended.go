@@ -109,31 +109,14 @@ func extensible(ctx context.Context, r state.Reader, s state.Scope, stagingAccou
 	return err
 }
 
-// Extensible lists the servers of a staging account that the scope could extend. A page may hold fewer than were
-// asked for though there are more.
+// Extensible lists the servers of a staging account that the scope could extend.
 func (e *Extensions) Extensible(ctx context.Context, s state.Scope, stagingAccount string, p state.Page) (items []state.Server, next string, err error) {
 	err = e.store.View(ctx, func(r state.Reader) error {
 		if err := trusted(ctx, r, stagingAccount, s.Account); err != nil {
 			return err
 		}
-		items, next, err = r.Servers(ctx, staging(stagingAccount), state.ServerFilter{}, p)
-		if err != nil {
-			return err
-		}
-		ids := identifiers(items)
-		ours, err := r.ExtensionsOf(ctx, s, stagingAccount, ids)
-		if err != nil {
-			return err
-		}
-		theirs, err := r.Extensions(ctx, ids)
-		if err != nil {
-			return err
-		}
-		items = slices.DeleteFunc(items, func(v state.Server) bool {
-			return slices.ContainsFunc(ours, func(x state.Extension) bool { return x.StagingServer == v.ID }) ||
-				slices.ContainsFunc(theirs, func(x state.Extension) bool { return x.ServerID == v.ID })
-		})
-		return nil
+		items, next, err = r.Servers(ctx, staging(stagingAccount), state.ServerFilter{ExtensibleBy: &s}, p)
+		return err
 	})
 	return items, next, fault.Wrap("extended servers: extensible", err)
 }

@@ -53,6 +53,18 @@ var lists = map[string]func(state.Reader, *testing.T) error{
 		_, _, err := r.Servers(t.Context(), scope, state.ServerFilter{HardwareID: "x"}, page)
 		return err
 	},
+	"servers staged elsewhere": func(r state.Reader, t *testing.T) error {
+		_, _, err := r.Servers(t.Context(), scope, state.ServerFilter{StagingAccounts: []string{"2"}}, page)
+		return err
+	},
+	"servers staged here": func(r state.Reader, t *testing.T) error {
+		_, _, err := r.Servers(t.Context(), scope, state.ServerFilter{StagingAccounts: []string{scope.Account}}, page)
+		return err
+	},
+	"servers that could be extended": func(r state.Reader, t *testing.T) error {
+		_, _, err := r.Servers(t.Context(), scope, state.ServerFilter{ExtensibleBy: &state.Scope{Account: "2", Service: state.DRS}}, page)
+		return err
+	},
 	"templates": func(r state.Reader, t *testing.T) error {
 		_, _, err := r.Templates(t.Context(), scope, page)
 		return err

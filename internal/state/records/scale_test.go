@@ -65,9 +65,9 @@ func (d database) each(t *testing.T) {
 	}
 }
 
-// sorts are the lists that sort something: the few servers of one hardware id, those of an application, and as many pages as
-// there are kinds of servers.
-var sorts = map[string]bool{"servers by hardware": true, "members": true, "servers by life cycle": true, "servers by type": true}
+// sorts are the lists that sort something: the few servers of one hardware id, those of an application, those that are staged in
+// another account, and as many pages as there are kinds of servers.
+var sorts = map[string]bool{"servers by hardware": true, "servers staged elsewhere": true, "members": true, "servers by life cycle": true, "servers by type": true}
 
 func (d database) explainSQLite(t *testing.T, list, query string, args []any) {
 	steps, err := d.records.Rows(t.Context(), "EXPLAIN QUERY PLAN "+query, args...)

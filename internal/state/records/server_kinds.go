@@ -10,7 +10,7 @@ import (
 // one combination of them in the order of the list; a list of several combinations is merged from as many ranges. Reading on
 // in the order of all servers instead would pass over all of them to find the few that match.
 func byKind(f state.ServerFilter) bool {
-	selective := len(f.IDs) > 0 || len(f.ApplicationIDs) > 0 || f.HardwareID != "" || f.UserProvidedID != ""
+	selective := len(f.IDs) > 0 || len(f.ApplicationIDs) > 0 || f.HardwareID != "" || f.UserProvidedID != "" || len(f.StagingAccounts) > 0 || f.ExtensibleBy != nil
 	return !selective && (len(f.LifeCycleStates) > 0 || len(f.ReplicationTypes) > 0)
 }
 

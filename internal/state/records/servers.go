@@ -2,6 +2,7 @@ package records
 
 import (
 	"context"
+	"slices"
 
 	"github.com/understudy-dr/understudy/internal/state"
 )
@@ -49,10 +50,31 @@ func serversQuery(s state.Scope, f state.ServerFilter, p state.Page) (string, []
 	if f.HardwareID != "" {
 		w.and("id IN (SELECT server_id FROM server_hardware WHERE value = ?)", f.HardwareID)
 	}
+	stagedIn(&w, s, f.StagingAccounts)
+	if by := f.ExtensibleBy; by != nil {
+		w.and(`NOT EXISTS (SELECT 1 FROM extension x WHERE x.server_id = source_server.id)`)
+		w.and(`NOT EXISTS (SELECT 1 FROM extension x WHERE x.account = ? AND x.service = ? AND x.staging_account = ? AND x.staging_server = source_server.id)`,
+			by.Account, by.Service, s.Account)
+	}
 	if err := after(&w, p); err != nil {
 		return "", nil, err
 	}
 	return `SELECT body FROM source_server WHERE ` + w.String() + ` ORDER BY created_at, id LIMIT ?`, append(w.args, p.Size()+1), nil
+}
+
+// stagedIn selects by the account that a server is staged in: its extension's, or its own where it is none.
+func stagedIn(w *where, s state.Scope, accounts []string) {
+	if len(accounts) == 0 {
+		return
+	}
+	var these where
+	in(&these, "x.staging_account", accounts)
+	if slices.Contains(accounts, s.Account) {
+		w.and(`NOT EXISTS (SELECT 1 FROM extension x WHERE x.server_id = source_server.id AND NOT (`+these.String()+`))`, these.args...)
+		return
+	}
+	w.and(`id IN (SELECT x.server_id FROM extension x WHERE x.account = ? AND x.service = ? AND `+these.String()+`)`,
+		append([]any{s.Account, s.Service}, these.args...)...)
 }
 
 func (t *tx) PutServer(ctx context.Context, v state.Server) error {

@@ -164,12 +164,36 @@ func testExtensions(t *testing.T, s state.Store) {
 		require.NoError(t, err)
 		require.Empty(t, of)
 	})
+	for _, x := range []struct {
+		staged []string
+		want   []string
+	}{
+		{[]string{"account a"}, []string{"s-02", "s-04"}},
+		{[]string{"account c", "account b"}, []string{"s-01", "s-03"}},
+		{[]string{drs.Account}, []string{"s-00"}},
+		{[]string{drs.Account, "account a"}, []string{"s-00", "s-02", "s-04"}},
+		{[]string{"account d"}, nil},
+	} {
+		for limit := 1; limit <= 3; limit++ {
+			require.Equal(t, x.want, list(t, s, drs, state.ServerFilter{StagingAccounts: x.staged}, limit), "staged in %v", x.staged)
+		}
+	}
+	put(t, s, extensible(1), extensible(2), extensible(3))
+	update(t, s, func(ctx context.Context, tx state.Tx) error {
+		return tx.PutExtension(ctx, ext(0, other.Account, extensible(2).ID))
+	})
+	require.Equal(t, []string{extensible(1).ID, extensible(3).ID}, list(t, s, other, state.ServerFilter{ExtensibleBy: &drs}, 1))
+	require.Len(t, list(t, s, other, state.ServerFilter{ExtensibleBy: &mgn}, 2), 3, "what others extend can be extended")
+	require.Empty(t, list(t, s, drs, state.ServerFilter{ExtensibleBy: &other}, 1), "extensions cannot")
 	update(t, s, func(ctx context.Context, tx state.Tx) error { return tx.DeleteServer(ctx, "s-03") })
 	view(t, s, func(ctx context.Context, r state.Reader) {
 		_, err := r.Extension(ctx, "s-03")
 		requireKind(t, fault.NotFound, err)
 	})
 }
+
+// extensible is a server of the other account.
+func extensible(n int) state.Server { return server(other, 50+n) }
 
 func testRecoveryInstances(t *testing.T, s state.Store) {
 	initialise(t, s)
