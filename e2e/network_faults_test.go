@@ -246,23 +246,30 @@ func TestNetworkLosesFullPackets(t *testing.T) {
 // More is written than the link carries, for longer than memory lasts.
 func TestNetworkIsTooSlow(t *testing.T) {
 	t.Parallel()
-	slow(t, 20)
+	slow(t, 35)
 	s := newSite(t)
 	harness.Run(t, "tc", "qdisc", "add", "dev", s.data.near, "root", "tbf", "rate", "2mbit", "burst", "32kb", "latency", "400ms")
 	s.protect(t, "", "--ring-mib", "1")
 	ctx, stop := context.WithCancel(t.Context())
 	var writing sync.WaitGroup
 	writing.Go(func() {
-		for n := 0; ctx.Err() == nil; n++ {
+		pace := time.NewTicker(time.Second) // sixteen times the link, and no more: it goes on for half an hour
+		defer pace.Stop()
+		for n := 0; ; n++ {
 			if err := churn(filepath.Join(s.mount, "churn"), n); err != nil {
 				t.Error(err)
 				return
+			}
+			select {
+			case <-ctx.Done():
+				return
+			case <-pace.C:
 			}
 		}
 	})
 	defer writing.Wait()
 	defer stop()
-	s.fails(t, drstypes.DataReplicationErrorStringNotConverging, "", 45*time.Minute)
+	s.fails(t, drstypes.DataReplicationErrorStringNotConverging, "writes outran the link: the copy began anew", 45*time.Minute)
 	stop()
 	writing.Wait()
 	harness.Run(t, "tc", "qdisc", "delete", "dev", s.data.near, "root")

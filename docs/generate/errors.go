@@ -20,7 +20,7 @@ const (
 var failures = []failure{
 	{"AGENT_NOT_SEEN", "No handshake came for a minute.", network + "TestNetworkLosesTheControlPort; agent stopped: TestAgentNotSeen"},
 	{"SNAPSHOTS_FAILURE", "Data cannot be kept: no room, a damaged journal.", "real disks, real binaries: `e2e`, TestFullDisk"},
-	{"NOT_CONVERGING", "Half an hour behind without getting nearer, or ten copies begun anew within an hour and none complete.",
+	{"NOT_CONVERGING", "Half an hour behind without getting nearer; or the copy began anew ten times within an hour, or three times over half an hour or longer, and was never complete.",
 		network + "TestNetworkIsTooSlow (UNDERSTUDY_SLOW)" + scripted},
 	{"UNSTABLE_NETWORK", "The data connection broke five times within ten minutes.", network + "TestNetworkLosesFullPackets, TestNetworkIsUnstable (UNDERSTUDY_SLOW)" + scripted},
 	{"FAILED_TO_CREATE_SECURITY_GROUP", "The source server could not be let in.", inProcess + ". Not over a network: it is a list in the control plane's memory"},

@@ -52,9 +52,12 @@ const (
 	unstableQuiet  = 2 * time.Minute
 
 	// A server is NOT_CONVERGING when it is divergeLag behind and that has not got less for divergeAfter, or when its
-	// copy began anew divergeRestarts times within restartWindow and never was complete.
+	// copy began anew divergeRestarts times within restartWindow, or divergeOften times over divergeAfter at least, and never
+	// was complete. While writes outrun the link an agent keeps to one epoch for minutes, or as long as one round takes, so
+	// few restarts say much; fewer than that may be a server that rebooted while it was copied.
 	divergeLag      = 5 * time.Minute
 	divergeAfter    = 30 * time.Minute
+	divergeOften    = 3
 	divergeRestarts = 10
 	restartWindow   = time.Hour
 

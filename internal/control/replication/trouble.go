@@ -16,6 +16,8 @@ type trouble struct {
 	epoch   uint64
 	whole   bool // the epoch's copy is complete
 	restart []time.Time
+	anew    int       // restarts since a copy was complete
+	lostAt  time.Time // when the first epoch began that never was
 	// The least lag since the server fell behind, and when that was.
 	least   time.Duration
 	leastAt time.Time
@@ -33,13 +35,17 @@ func (t *trouble) note(s ReplicaStatus, r state.Replication, ahead time.Duration
 		t.cuts = nil
 	}
 	if s.Epoch != t.epoch {
+		if t.whole || t.epoch == 0 {
+			t.lostAt = now
+		}
 		if t.epoch != 0 && !t.whole {
 			t.restart = recent(append(t.restart, now), now, restartWindow)
+			t.anew++
 		}
 		t.epoch = s.Epoch
 	}
 	if t.whole = s.BaselineComplete; t.whole {
-		t.restart = nil
+		t.restart, t.anew = nil, 0
 	}
 	behind := r.State == state.Backlog || r.State == state.Stalled && r.Resume == state.Backlog
 	lag := lagOf(s.Watermark, ahead, now)
@@ -70,11 +76,18 @@ func (*trouble) calm(s ReplicaStatus, now time.Time) bool {
 	return s.Connected && now.Sub(s.ConnectedAt) >= unstableQuiet
 }
 
+func outran(times int, within time.Duration) string {
+	return fmt.Sprintf("writes outran the link: the copy began anew %d times within %s and was never complete", times, within)
+}
+
 // diverging says why a server will not catch up; empty while it may.
 func (t *trouble) diverging(s ReplicaStatus, r state.Replication, ahead time.Duration, now time.Time) string {
 	t.restart = recent(t.restart, now, restartWindow)
 	if len(t.restart) >= divergeRestarts {
-		return fmt.Sprintf("writes outran the link: the copy began anew %d times within %s and was never complete", len(t.restart), restartWindow)
+		return outran(len(t.restart), restartWindow)
+	}
+	if lost := now.Sub(t.lostAt); t.anew >= divergeOften && lost >= divergeAfter {
+		return outran(t.anew, lost.Truncate(time.Minute))
 	}
 	lag := lagOf(s.Watermark, ahead, now)
 	behind := r.State == state.Backlog || r.State == state.Stalled && r.Resume == state.Backlog

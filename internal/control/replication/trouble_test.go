@@ -10,6 +10,7 @@ import (
 	"github.com/understudy-dr/understudy/api/drs"
 	"github.com/understudy-dr/understudy/api/mgn"
 	"github.com/understudy-dr/understudy/api/rest"
+	"github.com/understudy-dr/understudy/internal/control/replication"
 	"github.com/understudy-dr/understudy/internal/state"
 )
 
@@ -128,6 +129,66 @@ func TestACopyThatNeverEndsIsNotConverging(t *testing.T) {
 		require.Equal(t, state.NotConverging, i.Error.Code)
 		require.Contains(t, i.Error.Raw, "the copy began anew 10 times within 1h0m0s")
 		require.Nil(t, w.until(state.Continuous, 10*time.Minute).Error, "a copy that is complete ends it")
+	})
+}
+
+// An agent whose writes outrun the link keeps to one epoch for five minutes, then tries another, which fails at once. That is
+// too seldom to be counted within an hour, and no less hopeless.
+func TestWritesThatOutrunTheLinkAreNotConverging(t *testing.T) {
+	in(t, state.DRS, func(t *testing.T, w *world) {
+		w.until(state.Continuous, time.Minute)
+		w.moves.take()
+		w.agent.set(func(a *agent) { a.report.Phase = replication.PhaseRescan })
+		opens := func(after, copy time.Duration) {
+			w.server.set(func() {
+				r := w.server.of(w.v.ID)
+				r.epoch++
+				r.copied, r.silent, r.frozen = time.Now().Add(copy), copy > 0, time.Now()
+			})
+			wait(after)
+		}
+		const never = 1000 * time.Hour
+		for range 2 {
+			opens(9*time.Minute, never)
+			opens(5*time.Minute, never)
+		}
+		require.Equal(t, state.Rescan, w.info().State, "28 minutes")
+		opens(time.Minute, never)
+		require.Equal(t, state.Rescan, w.info().State, "29 minutes")
+		wait(90 * time.Second)
+		i := w.info()
+		require.Equal(t, state.Stalled, i.State)
+		require.Equal(t, state.NotConverging, i.Error.Code)
+		require.Equal(t, "writes outran the link: the copy began anew 4 times within 30m0s and was never complete", i.Error.Raw)
+		wait(2 * time.Hour)
+		require.Equal(t, state.NotConverging, w.info().Error.Code, "the copy is as incomplete as ever")
+		opens(0, 0)
+		require.Nil(t, w.until(state.Continuous, 5*time.Minute).Error)
+		require.Equal(t, []state.ReplicationState{state.Rescan, state.Stalled, state.Rescan, state.Backlog, state.CreatingSnapshot, state.Continuous}, w.moves.take())
+	})
+}
+
+// A long copy that a reboot or two interrupt is no such thing, and one that was complete in between begins the count anew.
+func TestACopyThatIsInterruptedConverges(t *testing.T) {
+	in(t, state.DRS, func(t *testing.T, w *world) {
+		w.until(state.Continuous, time.Minute)
+		w.agent.set(func(a *agent) { a.report.Phase = replication.PhaseRescan })
+		epoch := func(copy time.Duration) {
+			w.server.set(func() {
+				r := w.server.of(w.v.ID)
+				r.epoch++
+				r.copied = time.Now().Add(copy)
+			})
+			wait(20 * time.Minute)
+		}
+		for range 3 {
+			epoch(time.Hour)
+			epoch(time.Hour)
+			epoch(30 * time.Minute)
+			require.Equal(t, state.Rescan, w.info().State)
+			wait(11 * time.Minute)
+			require.Equal(t, state.Continuous, w.info().State)
+		}
 	})
 }
 

@@ -62,6 +62,42 @@ func overflowed(t *testing.T, outran func() bool) (time.Duration, Status) {
 	return took, st
 }
 
+// The control plane calls a server NOT_CONVERGING whose copy began anew three times over half an hour and never was complete.
+// This is what such a server's agent does all that time.
+func TestOverflowTriesAgainAndAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := bench(t, 64<<10, 128*testBlock)
+		m.host.readable = true
+		noise := rand.NewChaCha8([32]byte{2})
+		m.build(nil)
+		m.run()
+		m.wait("continuous", inPhase(PhaseContinuous))
+		m.source.SetBandwidth(MinBandwidth)
+		lost, complete := time.Time{}, false
+		var opened []time.Duration
+		epoch := uint64(1)
+		m.flood(noise, 2*MinBandwidth, 12*time.Minute, func(st Status) bool {
+			if st.Epoch != epoch {
+				if epoch == 1 {
+					lost = time.Now()
+				}
+				epoch, opened = st.Epoch, append(opened, time.Since(lost))
+			}
+			complete = complete || st.Epoch > 1 && st.Complete
+			return false
+		})
+		t.Logf("epochs opened after %s", opened)
+		require.False(t, complete)
+		require.Greater(t, len(opened), 3, "the first began when the copy was lost, the others began it anew")
+		require.Less(t, opened[3], 30*time.Minute, "which is what the control plane waits for")
+		require.Less(t, len(opened), 8, "most of the time it keeps to one")
+		m.source.SetBandwidth(0)
+		m.wait("continuous", inPhase(PhaseContinuous))
+		m.end()
+		m.check()
+	})
+}
+
 // TestOverflowModel is TestModel with writes that outrun the link now and then, as far as the agent can tell.
 func TestOverflowModel(t *testing.T) {
 	n := uint64(600)
