@@ -66,7 +66,11 @@ func calibrate(d Disk) (a addresses, err error) {
 		Probe *ebpf.Program `ebpf:"on_probe"`
 		Map   *ebpf.Map     `ebpf:"calibration"`
 	}
-	if err := spec.LoadAndAssign(&objects, nil); err != nil {
+	options, err := loadOptions()
+	if err != nil {
+		return a, err
+	}
+	if err := spec.LoadAndAssign(&objects, &options); err != nil {
 		return a, kernelFault("load calibration", err)
 	}
 	defer objects.Note.Close()

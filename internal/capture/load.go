@@ -96,7 +96,11 @@ func (p *parts) loadNew(own owner, a addresses) error {
 			return fault.New(fault.Bug, "capture: load", "%s: %w", name, err)
 		}
 	}
-	all, err := ebpf.NewCollection(spec)
+	options, err := loadOptions()
+	if err != nil {
+		return err
+	}
+	all, err := ebpf.NewCollectionWithOptions(spec, options)
 	if err != nil {
 		return kernelFault("load", err)
 	}

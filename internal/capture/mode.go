@@ -73,8 +73,9 @@ type Engine interface {
 	Doubts() Doubts
 }
 
-// Start opens the capture of o.Mode, as Open and OpenScan do.
+// Start opens the capture of o.Mode, as Open and OpenScan do. What probing read of the kernel is let go.
 func Start(o Options) (Engine, error) {
+	defer kernelTypes.forget()
 	if o.Mode == ModeScan {
 		s, err := OpenScan(o)
 		if err != nil {

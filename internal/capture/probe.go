@@ -120,7 +120,7 @@ func lockdownMode() string {
 
 // probeTracepoints looks for the types of the tracepoints that the programs attach to.
 func probeTracepoints() error {
-	kernel, err := btf.LoadKernelSpec()
+	kernel, err := kernelTypes.get().Kernel()
 	if err != nil {
 		return kernelFault("probe tracepoints", err)
 	}
