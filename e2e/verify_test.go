@@ -6,12 +6,15 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/understudy-dr/understudy/e2e/harness"
+	"github.com/understudy-dr/understudy/internal/operatorapi/schema"
 )
 
 // spoil writes to the file behind the loop device, so that neither file system nor capture see it: a block of a file that
@@ -67,6 +70,7 @@ func TestVerifyFindsWhatNobodySaw(t *testing.T) {
 	require.Contains(t, metrics, "understudy_agent_verify_oldest_proof_timestamp_seconds")
 	stop()
 	o.same(t)
+	o.doubted(t)
 
 	o.agent.Stop(t)
 	var kept struct{ Version int }
@@ -81,4 +85,38 @@ func TestVerifyFindsWhatNobodySaw(t *testing.T) {
 		s := o.status(t)
 		return s.PID != before.PID && s.Phase == "continuous" && len(s.Disks) == 1 && s.Disks[0].Verified == smallDisk && s.Verify.Compared == 0, fmt.Sprintf("%+v", s)
 	})
+}
+
+// doubted sees that the finding reached whoever operates the server: by event, metric, and wherever an instant from before it is shown or read.
+func (o *one) doubted(t *testing.T) {
+	t.Helper()
+	var told struct{ Detail map[string]string }
+	harness.Eventually(t, time.Minute, "an event tells of it", func() (bool, string) {
+		out := o.server.CLI(t, "events", "--json")
+		for line := range strings.Lines(out) {
+			if strings.Contains(line, "DRS Source Server Verify Finding") {
+				require.NoError(t, json.Unmarshal([]byte(line), &told))
+			}
+		}
+		return told.Detail != nil, out
+	})
+	require.Equal(t, "DIFFERED", told.Detail["state"])
+	require.Equal(t, "4096", told.Detail["differed-bytes"])
+	var p schema.Points
+	require.NoError(t, json.Unmarshal([]byte(o.server.CLI(t, "points", o.id, "--json")), &p))
+	require.Len(t, p.Doubts, 1)
+	d := p.Doubts[0]
+	require.EqualValues(t, 4096, d.Bytes)
+	require.Equal(t, []schema.DoubtRange{{Device: o.disk.Device, Offset: d.Ranges[0].Offset, Bytes: 4096}}, d.Ranges)
+	require.NotNil(t, d.Until)
+	require.Equal(t, fmt.Sprint(d.Epoch), told.Detail["epoch"])
+	require.Contains(t, o.server.CLI(t, "points", o.id), "\nin doubt: ")
+	require.Contains(t, o.scrape(t, "/metrics"), `understudy_journal_doubtful_bytes{kind="differed",server="`+o.id+`"} 4096`)
+	n := slices.IndexFunc(p.Windows, func(w schema.Window) bool { return w.Epoch >= d.Epoch })
+	require.Positive(t, n)
+	read := func(at time.Time) string {
+		return o.server.CLI(t, "export", "--server", o.id, "--device", o.disk.Device, "--at", at.Format(time.RFC3339Nano), filepath.Join(t.TempDir(), "image"))
+	}
+	require.Contains(t, read(p.Windows[n-1].To), "up to 4.0 KiB of it may be wrong")
+	require.NotContains(t, read(p.Windows[n].To), "may be wrong")
 }

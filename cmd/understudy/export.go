@@ -32,6 +32,7 @@ func (c *exportCmd) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	warnDoubts(c.Server, at)
 	start := time.Now()
 	bar := progressLine(c.Out)
 	if err := client.Export(ctx, c.Server, c.Device, at.Position, operator.Format(c.Format), c.Out, bar); err != nil {

@@ -30,6 +30,7 @@ func (c *nbdServeCmd) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	warnDoubts(c.Server, at)
 	p, err := client.ListenNBD(ctx, c.Listen, c.Server, c.Device, at.Position)
 	if err != nil {
 		return err

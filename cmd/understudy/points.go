@@ -89,12 +89,15 @@ func printPoints(out io.Writer, p schema.Points) error {
 		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d-%d\n", v.From.UTC().Format(instantFormat), v.To.UTC().Format(instantFormat),
 			v.To.Sub(v.From).Round(time.Second), v.Epoch, v.FromPosition, v.ToPosition)
 	}
-	fmt.Fprintln(w, "\nrecovery points\nID\tTIME\tPOSITION\tCONSISTENT")
+	fmt.Fprintln(w, "\nrecovery points\nID\tTIME\tPOSITION\tCONSISTENT\tIN DOUBT")
 	for _, v := range p.Points {
-		fmt.Fprintf(w, "%s\t%s\t%d\t%s\n", v.ID, v.Time.UTC().Format(instantFormat), v.Position, v.Consistency)
+		fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%s\n", v.ID, v.Time.UTC().Format(instantFormat), v.Position, v.Consistency, doubtful(v.Doubts))
 	}
 	if len(p.Points) == 0 {
 		fmt.Fprintln(w, "none yet")
 	}
-	return w.Flush()
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	return printDoubts(out, p.Doubts)
 }

@@ -422,10 +422,12 @@ func (j *Journal) sameRemote(ctx context.Context, c *catalogue) error {
 	return nil
 }
 
-// pruneEpochs forgets closed epochs of which nothing can be asked any more.
+// pruneEpochs forgets closed epochs of which nothing can be asked any more, and that cast no doubt on what can.
 func pruneEpochs(closed []epoch, r *retained) []epoch {
-	return slices.DeleteFunc(slices.Clone(closed), func(e epoch) bool {
-		if e.Number >= r.From.Epoch {
+	closed = slices.Clone(closed)
+	gatherDoubts(closed)
+	return slices.DeleteFunc(closed, func(e epoch) bool {
+		if e.Number >= r.From.Epoch || e.doubts(r) {
 			return false
 		}
 		return !slices.ContainsFunc(r.Points, func(p Point) bool { return p.Epoch == e.Number })

@@ -13,6 +13,9 @@ type epoch struct {
 	First   uint64 `json:"first"`
 	Capture string `json:"captureId"`
 	Reason  string `json:"reason,omitempty"`
+	// Doubt is what a verify pass found, and this epoch corrects: states of epochs before it may be wrong there. Builds from before it was
+	// remembered drop it, and lose nothing else. It is never changed in place.
+	Doubt *wire.Doubt `json:"doubt,omitempty"`
 
 	Done     bool   `json:"done"`     // baseline complete
 	From     uint64 `json:"from"`     // recoverable from here on
@@ -134,7 +137,7 @@ func (s *fold) openEpoch(f *wire.Frame) error {
 		s.closed = append(s.closed, s.cur)
 	}
 	s.tables, s.limits = next, nil
-	s.cur = epoch{Number: h.Epoch, First: h.First, Capture: open.Capture, Reason: open.Reason}
+	s.cur = epoch{Number: h.Epoch, First: h.First, Capture: open.Capture, Reason: open.Reason, Doubt: open.Doubt.Bounded()}
 	s.highest = max(s.highest, h.Last)
 	return nil
 }

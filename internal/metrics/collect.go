@@ -59,6 +59,7 @@ var (
 	scrubDone = ofServer("journal_scrub_progress_ratio", "Of the pass that is under way.")
 	scrubFull = ofServer("journal_scrub_last_full_timestamp_seconds", "When everything was read and verified last; absent: never yet.")
 	damage    = ofServer("journal_damaged_stretches", "Stretches of disks whose stored content is lost.")
+	doubtful  = ofServer("journal_doubtful_bytes", "Found by verify passes: what recovery points that are kept may have wrong.", "kind")
 
 	free    = desc("understudy_staging_free_bytes", "Free on the file system of the journals.")
 	total   = desc("understudy_staging_total_bytes", "Size of the file system of the journals.")
@@ -199,6 +200,12 @@ func (s sender) journal(id string, c *sink.Care) {
 	if c.Quota > 0 {
 		s.send(quota, gauge, float64(c.Quota), id)
 	}
+	var found, absent uint64
+	for i := range c.Doubts {
+		found, absent = found+c.Doubts[i].Bytes, absent+c.Doubts[i].Absent
+	}
+	s.send(doubtful, gauge, float64(found-absent), id, "differed")
+	s.send(doubtful, gauge, float64(absent), id, "absent")
 	s.at(oldest, u.OldestRetained, id)
 	if c.Remote {
 		s.send(exposed, gauge, float64(c.Exposure.Bytes), id)

@@ -169,10 +169,14 @@ func (h *Handler) points(r *http.Request) (any, error) {
 			out.Points = append(out.Points, schema.Point{ID: p.ID, Time: p.At, Position: p.Position, Consistency: consistency(p)})
 		}
 		if next == "" {
-			return out, nil
+			break
 		}
 		page.After = next
 	}
+	if out.Open {
+		mark(j, s, &out)
+	}
+	return out, nil
 }
 
 func (h *Handler) resolve(r *http.Request) (any, error) {
@@ -188,7 +192,11 @@ func (h *Handler) resolve(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, notCopied(err)
 	}
-	return schema.Resolved{Position: p.Position, Time: p.Time, Disks: disks(s)}, nil
+	out := schema.Resolved{Position: p.Position, Time: p.Time, Disks: disks(s)}
+	if j, err := h.Journals(s.ID); err == nil { // else it has just been closed, and the next step says so
+		out.Doubts = doubtsOf(s, covering(j.Doubts(), p))
+	}
+	return out, nil
 }
 
 // notCopied explains the refusal that comes first in a server's life.

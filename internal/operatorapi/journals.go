@@ -171,12 +171,7 @@ const sectorBytes = 512
 
 func damageOf(s state.Server, d journal.Damage) schema.Damage {
 	out := schema.Damage{Offset: int64(d.Sector) * sectorBytes, Bytes: int64(d.Sectors) * sectorBytes, Position: d.Position,
-		Written: moment(d.Written), File: d.File, FoundAt: d.FoundAt.UTC(), HistoryEnds: d.Cut}
-	for _, disk := range s.Disks {
-		if disk.Index == uint32(d.Disk) {
-			out.Device = disk.DeviceName
-		}
-	}
+		Written: moment(d.Written), File: d.File, FoundAt: d.FoundAt.UTC(), HistoryEnds: d.Cut, Device: deviceOf(s, d.Disk)}
 	return out
 }
 

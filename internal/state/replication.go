@@ -138,6 +138,24 @@ type Replication struct {
 	LastPointAt   time.Time      `json:",omitzero"`
 	RecoverableAt time.Time      `json:",omitzero"` // time of the newest durable recoverable position; zero when there is none
 	Disks         []DiskProgress `json:",omitzero"`
+	Finding       *Finding       `json:",omitzero"` // the newest that was told of; never changed in place
+}
+
+// Finding is that a verify pass found that journal and disks differed. It is known by journal and epoch.
+type Finding struct {
+	Journal string
+	Epoch   uint64    // that corrects it: states before it may be wrong
+	Since   time.Time // they were last proven to be the same, by the agent's clock; zero: never before
+	Bytes   uint64    // that differed
+	Absent  uint64    // of these: that the journal had nothing of
+}
+
+// Same tells whether two findings, either of which may be none, are one.
+func (f *Finding) Same(o *Finding) bool {
+	if f == nil || o == nil {
+		return f == o
+	}
+	return f.Journal == o.Journal && f.Epoch == o.Epoch
 }
 
 // Point is a recovery point.

@@ -83,12 +83,27 @@ type EpochOpen struct {
 type Doubt struct {
 	Since  int64   `json:"since"`  // unix ns: they were last proven to be the same then; 0: never before
 	Bytes  uint64  `json:"bytes"`  // that differed
-	Absent uint64  `json:"absent"` // that the journal had nothing of: written unseen, or allocated and never written
+	Absent uint64  `json:"absent"` // of these: that the journal had nothing of, written unseen or allocated and never written
 	Ranges []Range `json:"ranges"` // of them, as many as MaxDoubt
 }
 
 // MaxDoubt is how many ranges a Doubt names.
 const MaxDoubt = 64
+
+// Bounded is the Doubt with no more ranges than it may name; nil stays nil.
+func (d *Doubt) Bounded() *Doubt {
+	if d == nil || len(d.Ranges) <= MaxDoubt {
+		return d
+	}
+	b := *d
+	b.Ranges = d.Ranges[:MaxDoubt:MaxDoubt]
+	return &b
+}
+
+// With is one Doubt of two.
+func (d *Doubt) With(o *Doubt) *Doubt {
+	return (&Doubt{Since: min(d.Since, o.Since), Bytes: d.Bytes + o.Bytes, Absent: d.Absent + o.Absent, Ranges: slices.Concat(d.Ranges, o.Ranges)}).Bounded()
+}
 
 // Repair asks the agent to read ranges again, because what the journal holds of them is damaged. They become the
 // baseline of another epoch, whose EpochOpen names the ID. It may be said more than once.

@@ -5,6 +5,7 @@ import (
 
 	"github.com/understudy-dr/understudy/internal/control/replication"
 	"github.com/understudy-dr/understudy/internal/replicate/sink"
+	"github.com/understudy-dr/understudy/internal/state"
 )
 
 // replica is the replication server as the control plane wants it: the two know nothing of each other.
@@ -22,9 +23,13 @@ func (r replica) CreateStaging(ctx context.Context, serverID string, disks []rep
 
 func (r replica) Status(serverID string) replication.ReplicaStatus {
 	s := r.Server.Status(serverID)
-	return replication.ReplicaStatus{
+	out := replication.ReplicaStatus{
 		Attached: s.Attached, Connected: s.Connected, ConnectedAt: s.ConnectedAt, FirstByteAt: s.FirstByteAt,
 		LastFrameAt: s.LastFrameAt, JournalID: s.JournalID, Durable: s.Durable, Watermark: s.Watermark, Epoch: s.Epoch,
 		BaselineComplete: s.BaselineComplete, Recoverable: s.Recoverable, BytesReceived: s.BytesReceived, Err: s.Err,
 	}
+	if d := s.Doubt; d.Epoch != 0 {
+		out.Finding = &state.Finding{Journal: s.JournalID, Epoch: d.Epoch, Since: d.Since, Bytes: d.Bytes, Absent: d.Absent}
+	}
+	return out
 }

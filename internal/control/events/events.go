@@ -39,6 +39,7 @@ const (
 	stalledChange    = "Source Server Data Replication Stalled Change"
 	failbackChange   = "Recovery Instance Failback State Change"
 	pitSnapshotTaken = "PIT Snapshot Taken"
+	verifyFinding    = "Source Server Verify Finding" // not AWS's
 )
 
 // broadcast wakes everybody who waits for a change.

@@ -3,6 +3,7 @@ package events
 import (
 	"context"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -94,8 +95,11 @@ func (t *recording) record(ctx context.Context, h happening) error {
 const toldStalled = "stalled"
 
 // PutReplication tells of a stall once when it begins and once when it is over. An attempt to get out of it is not its end:
-// INITIATING tells nothing.
+// INITIATING tells nothing. What a verify pass found is told once, too.
 func (t *recording) PutReplication(ctx context.Context, v state.Replication) error {
+	if err := t.found(ctx, v); err != nil {
+		return err
+	}
 	if err := t.Tx.PutReplication(ctx, v); err != nil || v.State == state.Initiating {
 		return err
 	}
@@ -108,6 +112,27 @@ func (t *recording) PutReplication(ctx context.Context, v state.Replication) err
 		return err
 	}
 	return t.record(ctx, happening{scope: v.Scope, kind: stalledChange, server: v.ServerID, detail: map[string]string{"state": now}})
+}
+
+// found tells of a finding that the record does not have yet.
+func (t *recording) found(ctx context.Context, v state.Replication) error {
+	f := v.Finding
+	if f == nil {
+		return nil
+	}
+	before, err := was(t.Tx.Replication(ctx, v.ServerID))
+	if err != nil || before != nil && f.Same(before.Finding) {
+		return err
+	}
+	detail := map[string]string{"state": "DIFFERED", "epoch": strconv.FormatUint(f.Epoch, 10), "since": "",
+		"differed-bytes": strconv.FormatUint(f.Bytes-f.Absent, 10), "absent-bytes": strconv.FormatUint(f.Absent, 10)}
+	if f.Bytes == f.Absent {
+		detail["state"] = "ABSENT"
+	}
+	if !f.Since.IsZero() {
+		detail["since"] = f.Since.UTC().Format(time.RFC3339)
+	}
+	return t.record(ctx, happening{scope: v.Scope, kind: verifyFinding, server: v.ServerID, detail: detail})
 }
 
 // was makes a record that does not exist nil.

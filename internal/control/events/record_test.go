@@ -164,6 +164,28 @@ func TestFailbackStates(t *testing.T) {
 	require.Equal(t, "d-1", all[0].Subject)
 }
 
+func TestAFindingIsToldOnce(t *testing.T) {
+	r := open(t, "m-1", "d-1")
+	since := time.Date(2026, 1, 2, 3, 4, 5, 6, time.UTC)
+	put := func(id string, f *state.Finding) {
+		change(t, r, func(ctx context.Context, tx state.Tx) error {
+			return tx.PutReplication(ctx, state.Replication{ServerID: id, Scope: scopeOf(id), State: state.Initiating, Finding: f})
+		})
+	}
+	for _, f := range []*state.Finding{
+		nil, {Journal: "a", Epoch: 3, Since: since, Bytes: 12288, Absent: 4096}, {Journal: "a", Epoch: 3, Since: since, Bytes: 12288, Absent: 4096},
+		{Journal: "b", Epoch: 3, Bytes: 512, Absent: 512},
+	} {
+		put("d-1", f)
+	}
+	put("m-1", &state.Finding{Journal: "a", Epoch: 9, Bytes: 1})
+	require.Equal(t, []string{
+		`DRS Source Server Verify Finding {"absent-bytes":"4096","differed-bytes":"8192","epoch":"3","since":"2026-01-02T03:04:05Z","state":"DIFFERED"}`,
+		`DRS Source Server Verify Finding {"absent-bytes":"512","differed-bytes":"0","epoch":"3","since":"","state":"ABSENT"}`,
+		`MGN Source Server Verify Finding {"absent-bytes":"0","differed-bytes":"1","epoch":"9","since":"","state":"DIFFERED"}`,
+	}, told(recorded(t, r)))
+}
+
 func TestNoChangeNoEvent(t *testing.T) {
 	r := open(t, "d-1")
 	boom := errors.New("boom")

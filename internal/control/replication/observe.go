@@ -9,9 +9,12 @@ import (
 	"github.com/understudy-dr/understudy/internal/state"
 )
 
-// observe follows a server whose path is up: it recognises trouble first, then how far the data is.
+// observe follows a server whose path is up: what a verify pass found is told before anything else, for it must not wait until all is
+// well. Then it recognises trouble, then how far the data is.
 func (e *Engine) observe(ctx context.Context, a *actor, v view) (time.Duration, error) {
 	switch {
+	case v.status.Finding != nil && !v.status.Finding.Same(v.rec.Finding):
+		return e.apply(ctx, a, v, func(r *state.Replication) bool { r.Finding = v.status.Finding; return true })
 	case v.lost:
 		return e.stall(ctx, a, v, state.AgentNotSeen, unseen(v))
 	case !v.served || !v.status.Attached:

@@ -3,6 +3,8 @@ package replication
 import (
 	"context"
 	"time"
+
+	"github.com/understudy-dr/understudy/internal/state"
 )
 
 // ReplicationServer is what receives source servers' data: the steps of initiation act on it, and what
@@ -58,5 +60,6 @@ type ReplicaStatus struct {
 	BaselineComplete bool
 	Recoverable      bool
 	BytesReceived    uint64
-	Err              error // why data cannot be taken in just now; nil when it can
+	Err              error          // why data cannot be taken in just now; nil when it can
+	Finding          *state.Finding // the newest of a verify pass that points may suffer from; nil when there is none
 }

@@ -44,6 +44,7 @@ type replica struct {
 	err                            error
 	silent                         bool // connected, but no data
 	epoch                          uint64
+	finding                        *state.Finding
 }
 
 func newReplicationServer(disks map[string]bool) *replicationServer {
@@ -171,7 +172,7 @@ func (s *replicationServer) Status(id string) replication.ReplicaStatus {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	r, now := s.of(id), time.Now()
-	out := replication.ReplicaStatus{Attached: r.attached, Connected: r.connected, ConnectedAt: r.connectedAt, Err: r.err, Epoch: r.epoch}
+	out := replication.ReplicaStatus{Attached: r.attached, Connected: r.connected, ConnectedAt: r.connectedAt, Err: r.err, Epoch: r.epoch, Finding: r.finding}
 	if r.firstByte.IsZero() || !r.attached {
 		return out
 	}

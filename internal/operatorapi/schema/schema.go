@@ -42,6 +42,7 @@ type Points struct {
 	Open    bool      `json:"open"`    // the server has a journal of it open; without one nothing can be told
 	Windows []Window  `json:"windows"` // every instant in them is recoverable, oldest first
 	Points  []Point   `json:"points"`  // kept recovery points, oldest first
+	Doubts  []Doubt   `json:"doubts,omitempty"`
 	Latest  *Resolved `json:"latest,omitempty"`
 }
 
@@ -67,6 +68,8 @@ type Point struct {
 	Position uint64    `json:"position"`
 	// Consistency is "crash" or "application": then file systems were frozen, and applications had been told.
 	Consistency string `json:"consistency"`
+	// Doubts are the epochs of the doubts that it may suffer from.
+	Doubts []uint64 `json:"doubts,omitempty"`
 }
 
 // PointRequest asks an agent for an application-consistent point. It is open until Point or Error is there.
@@ -84,6 +87,7 @@ type Resolved struct {
 	Position uint64    `json:"position"`
 	Time     time.Time `json:"time"`
 	Disks    []Disk    `json:"disks,omitempty"`
+	Doubts   []Doubt   `json:"doubts,omitempty"` // that it may suffer from
 }
 
 // Error is the body of every answer that is not a success.

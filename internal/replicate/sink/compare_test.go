@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/understudy-dr/understudy/internal/fault"
+	"github.com/understudy-dr/understudy/internal/journal"
 	"github.com/understudy-dr/understudy/internal/wire"
 )
 
@@ -210,6 +211,8 @@ func TestDoubtIsKept(t *testing.T) {
 	p.send(m)
 	p.acked(1)
 	st := h.s.Status(server)
-	require.Equal(t, doubt, st.Doubt)
-	require.EqualValues(t, 1, st.DoubtEpoch)
+	require.Equal(t, journal.Doubt{Epoch: 1, Since: time.Unix(0, 5).UTC(), Bytes: 4096, Ranges: doubt.Ranges}, st.Doubt)
+	care, err := h.s.Care(server)
+	require.NoError(t, err)
+	require.Equal(t, []journal.Doubt{st.Doubt}, care.Doubts)
 }

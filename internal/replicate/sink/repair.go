@@ -130,9 +130,12 @@ func (se *session) answered(f *wire.Frame) error {
 	se.r.mu.Lock()
 	defer se.r.mu.Unlock()
 	if d := open.Doubt; d != nil {
+		since := "never"
+		if d.Since != 0 {
+			since = time.Unix(0, d.Since).UTC().Format(time.RFC3339)
+		}
 		se.s.log.Error("sink: the journal differed from the disks: earlier points may be wrong there", "server", se.r.id, "epoch", f.Epoch,
-			"bytes", d.Bytes, "absent", d.Absent, "since", time.Unix(0, d.Since).UTC(), "ranges", d.Ranges)
-		se.r.seen.Doubt, se.r.seen.DoubtEpoch = *d, f.Epoch
+			"bytes", d.Bytes, "absent", d.Absent, "proven", since, "ranges", d.Ranges)
 	}
 	for _, q := range se.r.requests {
 		if q.epoch == 0 && slices.Contains(open.Repairs, q.ID) {

@@ -31,12 +31,12 @@ type ReplicaStatus struct {
 	Durable          uint64
 	Watermark        time.Time // everything submitted up to it is durable
 	Epoch            uint64
-	BaselineComplete bool       // of the newest epoch
-	Recoverable      bool       // the newest epoch has a recoverable position
-	BytesReceived    uint64     // made durable since this process began
-	Err              error      // why data could not be taken in; nil once some was
-	Doubt            wire.Doubt // what a verify pass of the agent found last, since this process began
-	DoubtEpoch       uint64     // that corrects it; 0: none was found
+	BaselineComplete bool   // of the newest epoch
+	Recoverable      bool   // the newest epoch has a recoverable position
+	BytesReceived    uint64 // made durable since this process began
+	Err              error  // why data could not be taken in; nil once some was
+	// Doubt is what a verify pass of the agent found last and points may suffer from; its Epoch is 0 when there is nothing.
+	Doubt journal.Doubt
 }
 
 // replica is one source server here. op serializes what opens and closes its journal; mu guards the fields and is
@@ -295,6 +295,9 @@ func (s *Server) Status(serverID string) ReplicaStatus {
 	st.Durable, st.Watermark, st.Epoch, st.BaselineComplete = js.Durable, js.Watermark, js.Epoch, js.BaselineDone
 	if p, err := j.Latest(); err == nil {
 		st.Recoverable = p.Epoch == js.Epoch
+	}
+	if all := j.Doubts(); len(all) > 0 {
+		st.Doubt = all[len(all)-1]
 	}
 	return st
 }

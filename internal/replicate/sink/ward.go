@@ -120,7 +120,8 @@ type Care struct {
 	Scrub      journal.ScrubProgress
 	ScrubAsked time.Time // a whole scrub at full speed was asked for and is not done; else zero
 	Damage     []journal.Damage
-	Err        error // why maintenance fails; nil when it does not
+	Doubts     []journal.Doubt // what verify passes found that points may suffer from, oldest first
+	Err        error           // why maintenance fails; nil when it does not
 	ErrAt      time.Time
 }
 
@@ -145,5 +146,8 @@ func (s *Server) Care(serverID string) (Care, error) {
 	}
 	c := w.care()
 	c.Quota, c.Remote = quota, s.c.Blobs != nil
+	if j, err := s.Journal(serverID); err == nil { // else it has just been detached
+		c.Doubts = j.Doubts()
+	}
 	return c, nil
 }
