@@ -24,6 +24,7 @@ type Info struct {
 	LogicalBlock uint32
 	Zoned        bool   // host-managed or host-aware zones
 	Requests     bool   // the driver takes requests; false for dm, md and their like
+	Hardware     bool   // it is not made of other disks, files, memory or the network by this kernel
 	Sequence     uint64 // never given to two disks between reboots, unlike a device number; 0 where the kernel has none
 	Serial       string // of the hardware, as are the rest; empty where there is none
 	WWN          string
@@ -79,12 +80,20 @@ func (i *Info) describe(dir string) {
 	zoned := attr(dir, "queue/zoned")
 	i.Zoned = zoned != "" && zoned != "none"
 	i.Requests = exists(dir, "mq")
+	i.Hardware = hardware(dir)
 	i.Sequence, _ = strconv.ParseUint(attr(dir, "diskseq"), 10, 64)
 	i.Serial = first(attr(dir, "serial"), attr(dir, "device/serial"), vpdSerial(dir))
 	i.WWN = first(attr(dir, "wwid"), attr(dir, "device/wwid"))
 	i.Model = attr(dir, "device/model")
 	i.Backing = attr(dir, "loop/backing_file")
 	i.Made = first(attr(dir, "dm/uuid"), attr(dir, "md/uuid"))
+}
+
+// hardware tells from where the kernel keeps a disk. An NVMe disk that may have several paths belongs to none of its
+// controllers, and so to no bus.
+func hardware(dir string) bool {
+	below, made := strings.CutPrefix(dir, "/sys/devices/virtual/")
+	return !made || strings.HasPrefix(below, "nvme-subsystem/")
 }
 
 // List describes the whole disks of this machine that have a size, in the order of their names.

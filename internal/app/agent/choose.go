@@ -41,7 +41,7 @@ func unlikely(d blockdev.Info) error {
 			break
 		}
 	}
-	if what == "" && virtual(d) {
+	if what == "" && !d.Hardware {
 		what = "no hardware disk"
 	}
 	if what == "" {

@@ -30,6 +30,7 @@ type diskSet []disk
 type inventory struct {
 	dir     string
 	devices []string
+	list    func() ([]blockdev.Info, error) // of the machine's disks
 
 	looking sync.Mutex // one look at a time
 	ledger  ledger
@@ -46,8 +47,10 @@ func (n *inventory) now() diskSet {
 }
 
 // openDisks finds, opens and claims the disks of this machine that are to be replicated.
-func openDisks(c Config) (*inventory, error) {
-	n := &inventory{dir: c.StateDir, devices: c.Devices}
+func openDisks(c Config) (*inventory, error) { return openListed(c, blockdev.List) }
+
+func openListed(c Config, list func() ([]blockdev.Info, error)) (*inventory, error) {
+	n := &inventory{dir: c.StateDir, devices: c.Devices, list: list}
 	var err error
 	if n.ledger, err = loadKnown(c.StateDir); err != nil {
 		return nil, err
@@ -73,7 +76,11 @@ func openDisks(c Config) (*inventory, error) {
 func (n *inventory) look(add bool) ([]found, error) {
 	n.looking.Lock()
 	defer n.looking.Unlock()
-	all, err := n.ledger.look(n.devices)
+	infos, err := n.list()
+	if err != nil {
+		return nil, err
+	}
+	all, err := n.ledger.sort(infos, n.devices)
 	if err != nil {
 		return nil, err
 	}

@@ -2,8 +2,6 @@ package agent
 
 import (
 	"context"
-	"path/filepath"
-	"strings"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -31,7 +29,7 @@ func hardwareNames() []string {
 	}
 	var names []string
 	for _, d := range all {
-		if !virtual(d) {
+		if d.Hardware {
 			names = append(names, hardwareName(d))
 		}
 	}
@@ -44,19 +42,6 @@ func hardwareName(d blockdev.Info) string {
 		return d.WWN
 	}
 	return d.Serial
-}
-
-// virtual reports whether a disk is made of something else on this machine: other disks, files, memory or the network.
-func virtual(d blockdev.Info) bool {
-	target, err := filepath.EvalSymlinks("/sys/dev/block/" + d.Disk.String())
-	return err != nil || !hardwarePath(target)
-}
-
-// hardwarePath tells from where the kernel keeps a disk. An NVMe disk that may have several paths belongs to none of its
-// controllers, and so to no bus.
-func hardwarePath(sysfs string) bool {
-	below, ok := strings.CutPrefix(sysfs, "/sys/devices/virtual/")
-	return !ok || strings.HasPrefix(below, "nvme-subsystem/")
 }
 
 // sourceProperties are the facts that the APIs show of this machine.
@@ -117,7 +102,7 @@ func allDisks(replicated diskSet) []*agentpb.Device {
 	}
 	boot := bootDisk()
 	for _, d := range all {
-		if !known[d.Disk] && !virtual(d) {
+		if !known[d.Disk] && d.Hardware {
 			out = append(out, &agentpb.Device{DeviceName: d.Path, Bytes: d.Bytes, Boot: d.Disk == boot})
 		}
 	}

@@ -205,16 +205,12 @@ func (k *ledger) shrank(f found) error {
 	return nil
 }
 
-// look finds every disk that may be meant: hardware, what is named, and what was known once.
-func (k *ledger) look(devices []string) ([]found, error) {
-	infos, err := blockdev.List()
-	if err != nil {
-		return nil, err
-	}
+// sort finds among the machine's disks all that may be meant: hardware, what is named, and what was known once.
+func (k *ledger) sort(infos []blockdev.Info, devices []string) ([]found, error) {
 	var all []found
 	for _, i := range infos {
 		// What is made of others is told by sysfs alone; partition tables are read of hardware only.
-		if virtual(i) && i.Backing == "" && i.Made == "" && !slices.Contains(devices, i.Path) {
+		if !i.Hardware && i.Backing == "" && i.Made == "" && !slices.Contains(devices, i.Path) {
 			continue
 		}
 		all = append(all, find(i))

@@ -73,8 +73,7 @@ func TestThePolicyForNewDisks(t *testing.T) {
 		_, err := k.wanted([]found{at("/dev/sda", "serial:a", 1), at("/dev/sdb", "serial:b", 2)}, []string{"/dev/sda"}, "1", add)
 		require.NoError(t, err)
 		all := []found{at("/dev/sda", "serial:a", 1), at("/dev/sdb", "serial:b", 2), at("/dev/sdc", "serial:c", 3)}
-		all[2].Disk = hardware(t)
-		all[2].Dev = all[2].Disk
+		all[2].Hardware = true
 		wanted, err := k.wanted(all, []string{"/dev/sda"}, "1", add)
 		require.NoError(t, err)
 		want := 1
@@ -86,19 +85,6 @@ func TestThePolicyForNewDisks(t *testing.T) {
 		require.NoError(t, err)
 		require.Len(t, again, want, "what was decided stays")
 	}
-}
-
-// hardware is the number of some hardware disk of this machine: whether a disk is one is read from sysfs.
-func hardware(t *testing.T) blockdev.Dev {
-	all, err := blockdev.List()
-	require.NoError(t, err)
-	for _, d := range all {
-		if !virtual(d) {
-			return d.Disk
-		}
-	}
-	t.Skip("this machine has no hardware disk")
-	return blockdev.Dev{}
 }
 
 func TestTwoDisksOfOneName(t *testing.T) {

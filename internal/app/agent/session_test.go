@@ -13,6 +13,7 @@ import (
 
 	"github.com/understudy-dr/understudy/internal/agentapi/agentpb"
 	"github.com/understudy-dr/understudy/internal/agentapi/agentpb/agentpbconnect"
+	"github.com/understudy-dr/understudy/internal/blockdev"
 	"github.com/understudy-dr/understudy/internal/capture"
 )
 
@@ -29,8 +30,12 @@ func (s service) Handshake(ctx context.Context, r *agentpb.HandshakeRequest) (*a
 // during runs a session that replicates nothing while fn looks on, in fake time.
 func during(t *testing.T, stateDir string, s service, fn func(t *testing.T, ended func() bool)) {
 	t.Helper()
+	duringOf(t, sessionWith(stateDir, s), fn)
+}
+
+func duringOf(t *testing.T, a *session, fn func(t *testing.T, ended func() bool)) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		a := sessionWith(stateDir, s)
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
 		go func() { done <- a.run(ctx) }()
@@ -45,7 +50,7 @@ func sessionWith(stateDir string, s service) *session {
 	c := Config{StateDir: stateDir, Log: slog.New(slog.DiscardHandler)}
 	id := &identity{Service: "drs", ServerID: "s-1"}
 	facts := bulletin{read: func(context.Context) *agentpb.SourceProperties { return &agentpb.SourceProperties{} }}
-	disks := &inventory{dir: c.StateDir}
+	disks := &inventory{dir: c.StateDir, list: func() ([]blockdev.Info, error) { return nil, nil }}
 	return &session{cfg: c, id: id, disks: disks, rep: &replicator{cfg: c, id: id, disks: disks, log: c.Log, mode: chosen(capture.ModePayload, "")}, client: s, facts: facts}
 }
 
