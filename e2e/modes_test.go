@@ -141,16 +141,22 @@ func TestBitmapModePointsUnderLoad(t *testing.T) {
 // Where nothing may be held still, a busy server has no point but where a moment happens to be still, and no other is
 // offered; as soon as it rests there is one.
 func TestNoPointWithoutStillness(t *testing.T) {
-	for _, mode := range []string{"bitmap", "scan"} {
-		t.Run(mode, func(t *testing.T) {
+	never := []string{"--hold-at-most", "0"}
+	for _, c := range []struct {
+		name, mode string
+		args       []string
+	}{{"bitmap", "bitmap", never}, {"scan", "scan", never}, {"freeze none", "bitmap", []string{"--hold-at-most", "5s", "--freeze", "none"}}} {
+		t.Run(c.name, func(t *testing.T) {
+			mode := c.mode
 			o := newOne(t)
 			stop := o.count(t)
-			o.startMode(t, mode, "--hold-at-most", "0")
+			o.startMode(t, mode, c.args...)
 			harness.Eventually(t, time.Minute, "some attempts have failed", func() (bool, string) {
 				s := o.status(t)
 				return s.Epoch >= 4, fmt.Sprintf("%+v", s)
 			})
 			o.tellsMode(t, mode)
+			require.Zero(t, o.status(t).Points.Held, "nothing was frozen")
 			if mode == "scan" { // no second passes without a write
 				require.Nil(t, o.points(t).Latest)
 				require.Nil(t, o.status(t).Points.Last)

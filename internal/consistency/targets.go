@@ -42,6 +42,9 @@ func ParseSelection(s string) (Selection, error) {
 
 func (s Selection) auto() bool { return s.mounts == nil }
 
+// Nothing tells whether nothing is to be frozen, ever.
+func (s Selection) Nothing() bool { return s.mounts != nil && len(s.mounts) == 0 }
+
 // Target is a mounted file system.
 type Target struct {
 	Mount  string `json:"mount"`
@@ -112,7 +115,7 @@ func mounts() ([]*Target, error) {
 // targets lists what to freeze, in the order to freeze it: what was mounted last first, because it may lie in a file of
 // what was mounted before.
 func (s Selection) targets(disks []string, log *slog.Logger) ([]*Target, error) {
-	if s.mounts != nil && len(s.mounts) == 0 {
+	if s.Nothing() {
 		return nil, nil
 	}
 	all, err := mounts()

@@ -71,18 +71,22 @@ type sourceCapture struct{ capture.Engine }
 func (c sourceCapture) Debt(disk uint16) source.Bitmap { return c.Engine.Debt(disk) }
 
 // pace completes a source's configuration for the mode of its capture. The Cutter is nil with payloads.
-func (r *replicator) pace(c *source.Config, e capture.Engine) *cut.Cutter {
+func (r *replicator) pace(c *source.Config, e capture.Engine) (*cut.Cutter, error) {
 	c.Capture, c.Coarse = sourceCapture{e}, e.Coarse
 	if e.Mode() == capture.ModePayload {
 		if !r.cfg.AllBlocks {
 			c.Unused = newUnusedBlocks(c.Disks, r.log) // the other modes miss writes, or learn of them late
 		}
-		return nil
+		return nil, nil
 	}
 	if e.Mode() == capture.ModeScan {
 		c.Verify.Every = 0 // every pass compares
 	}
-	cutter := cut.New(cut.Config{Every: r.cfg.PointInterval, HoldAtMost: r.cfg.HoldAtMost, Dirty: e.DirtyBytes, Hold: r.hold, Log: r.log})
+	hold, err := r.holder()
+	if err != nil {
+		return nil, err
+	}
+	cutter := cut.New(cut.Config{Every: r.cfg.PointInterval, HoldAtMost: r.cfg.HoldAtMost, Dirty: e.DirtyBytes, Hold: hold, Log: r.log})
 	c.Pacer, c.Tracked = cutter, e.Mode() == capture.ModeBitmap
-	return cutter
+	return cutter, nil
 }

@@ -76,8 +76,10 @@ func (r *replicator) start(ctx context.Context, address string, assigned []*agen
 	if err == nil {
 		config := source.Config{Disks: disks, Agent: buildinfo.Version, Dial: dial, Clock: readClocks,
 			InFlightWrites: func(index uint16) (uint64, error) { return blockdev.InFlightWrites(devs[index]) }, Verify: r.verify(), Log: r.log, Yield: r.yield}
-		cutter = r.pace(&config, c)
-		r.source, err = source.New(config)
+		cutter, err = r.pace(&config, c)
+		if err == nil {
+			r.source, err = source.New(config)
+		}
 	}
 	if err != nil {
 		return errors.Join(err, c.Close())
