@@ -72,18 +72,34 @@ func (b *behind) survey(f *segFile, from int64) error {
 	return nil
 }
 
+// unreadStep is how much is passed over at once of what the disk cannot read: the kernel reads pages.
+const unreadStep = 4 << 10
+
 // seek is where the next record may begin, from an offset on, or the segment's end.
 func (r *reader) seek(off int64, buf []byte) (int64, error) {
 	magic := binary.LittleEndian.AppendUint32(nil, recMagic)
+	slow := int64(0) // up to here by pages: the disk cannot read all of it
 	for off+recHeaderSize <= r.size {
-		part := buf[:min(int64(len(buf)), r.size-off)]
-		if err := vfs.ReadFull(r.f, part, off); err != nil {
+		end := min(off+int64(len(buf)), r.size)
+		if off < slow {
+			end = min((off+recHeaderSize+unreadStep-1)/unreadStep*unreadStep, r.size)
+		}
+		part := buf[:end-off]
+		err := vfs.ReadFull(r.f, part, off)
+		switch {
+		case vfs.Unreadable(err) && off < slow:
+			off = end
+			continue
+		case vfs.Unreadable(err):
+			slow = end
+			continue
+		case err != nil:
 			return 0, vfs.Fault("journal: read "+segName(r.f.number), err)
 		}
 		if i := bytes.Index(part, magic); i >= 0 {
 			return off + int64(i), nil
 		}
-		off += int64(len(part) - len(magic) + 1)
+		off = end - int64(len(magic)) + 1
 	}
 	return r.size, nil
 }

@@ -61,6 +61,7 @@ type catalogue struct {
 	Floor      uint64        `json:"floor,omitempty"` // positions up to it were lost, and are not given again
 	Branches   []branchRef   `json:"branches,omitempty"`
 	Damage     []Damage      `json:"damage,omitempty"`
+	Keepsakes  []keepsake    `json:"keepsakes,omitempty"`
 	Scrub      scrubState    `json:"scrub"`
 	Remote     bool          `json:"remote"` // files are in object storage
 }
@@ -114,6 +115,7 @@ func (c *catalogue) clone() *catalogue {
 	next.Timelines = slices.Clone(c.Timelines)
 	next.Branches = slices.Clone(c.Branches)
 	next.Damage = slices.Clone(c.Damage)
+	next.Keepsakes = slices.Clone(c.Keepsakes)
 	return &next
 }
 
@@ -284,6 +286,7 @@ func (j *Journal) commit(ctx context.Context, c *catalogue) error {
 	j.mu.RLock()
 	c.Retained, c.Damage = c.bounded(j.pub.retained), mergeDamage(c.Damage, j.noted)
 	noted := len(j.noted)
+	j.keepUnreadable(old, c)
 	j.mu.RUnlock()
 	c.forgetDamage()
 	c.Fold.Closed = pruneEpochs(c.Fold.Closed, &c.Retained)
@@ -310,7 +313,7 @@ func (j *Journal) commit(ctx context.Context, c *catalogue) error {
 	}
 	j.mu.Unlock()
 	j.discard(old, c, flushed)
-	if len(c.Damage) < len(old.Damage) {
+	if len(c.Damage) < len(old.Damage) || len(c.Keepsakes) < len(old.Keepsakes) {
 		j.forgetAside(c)
 	}
 	if c.Remote {

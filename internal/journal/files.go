@@ -27,12 +27,17 @@ func fileName(kind string, number uint64) string {
 
 // blobSource reads one object.
 type blobSource struct {
-	store blob.Store
-	name  string
+	store  blob.Store
+	name   string
+	unread func(name string) // is told when the disk cannot read something of it; may be nil
 }
 
 func (s blobSource) ReadAt(ctx context.Context, p []byte, off int64) error {
-	return s.store.ReadAt(ctx, s.name, p, off)
+	err := s.store.ReadAt(ctx, s.name, p, off)
+	if s.unread != nil && vfs.Unreadable(err) {
+		s.unread(s.name)
+	}
+	return err
 }
 
 // layerSet keeps the layers that were read last open, which costs memory for their top indexes only.
@@ -84,7 +89,7 @@ func (j *Journal) openLayer(ctx context.Context, ref *layerRef, cache *layer.Cac
 	if err != nil {
 		return nil, err
 	}
-	r, err := layer.Open(ctx, blobSource{j.blobs, ref.Name}, ref.Info.Bytes, c, cache, j.id, ref.Info.Number)
+	r, err := layer.Open(ctx, blobSource{j.blobs, ref.Name, j.noteUnreadable}, ref.Info.Bytes, c, cache, j.id, ref.Info.Number)
 	return r, fault.Wrap("journal: "+ref.Name, err)
 }
 
@@ -128,14 +133,14 @@ func (j *Journal) release(p *published) {
 // discard notes what the new catalogue names no more.
 func (j *Journal) discard(old, c *catalogue, flushed []*segment) {
 	kept := map[string]bool{}
-	for name := range c.names {
+	for name := range c.held {
 		kept[name] = true
 	}
 	number := old.numbers()
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	for name := range old.names {
-		if !kept[name] {
+	for name := range old.held {
+		if _, segment := parseName(name, segSuffix); !segment && !kept[name] {
 			kept[name] = true // a layer may be named twice
 			j.garbage = append(j.garbage, garbage{name: name, number: number[name], since: c.Generation})
 		}
@@ -211,6 +216,9 @@ func (j *Journal) erase(ctx context.Context, g garbage) error {
 		return err
 	}
 	j.idx.forget(g.segment)
+	if j.catalogue().keepsake(segName(g.segment)) {
+		return j.moveAside(g.segment)
+	}
 	if kept, err := j.spare(g.segment); err != nil || !kept {
 		return errors.Join(err, j.removeSegment(g.segment))
 	}
@@ -233,7 +241,7 @@ func (j *Journal) sweepOrphans(ctx context.Context) error {
 	j.forgetAside(c)
 	kept := map[string]bool{}
 	var left []garbage
-	for name := range c.names {
+	for name := range c.held {
 		kept[name] = true
 	}
 	for _, kind := range []string{"layer-", "timeline-"} {

@@ -70,6 +70,7 @@ type segmentData struct {
 func (j *Journal) loadSegment(s *segment, index []entry, sums []uint64) (*segmentData, error) {
 	m := &segmentData{baseline: &layer.Memory{}, captured: &layer.Memory{}}
 	f, err := j.openSegment(s.number)
+	j.noteSegment(s.number, err)
 	if fault.Is(err, fault.Corruption) || fault.Is(err, fault.NotFound) {
 		j.log.Error("journal: segment lost", "dir", j.dir, "err", err)
 		m.lose(index, sums, s.baseEpoch)
@@ -89,7 +90,9 @@ func (j *Journal) loadSegment(s *segment, index []entry, sums []uint64) (*segmen
 			n = len(index)
 		}
 		r.off, r.plain = int64(index[0].frame), nil // a payload that is not compressed lies in there
-		switch err := m.addFrame(r); {
+		err := m.addFrame(r)
+		j.noteSegment(s.number, err)
+		switch {
 		case fault.Is(err, fault.Corruption):
 			j.log.Error("journal: frame lost", "dir", j.dir, "segment", segName(s.number), "offset", index[0].frame, "err", err)
 			m.lose(index[:n], sums, s.baseEpoch)

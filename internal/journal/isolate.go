@@ -28,6 +28,7 @@ func asideName(segment uint64, from int64) string {
 type ending struct {
 	segment uint64
 	good    int64 // 0: not even its header is
+	whole   bool  // nothing is wrong with it
 	fold    fold
 }
 
@@ -38,11 +39,15 @@ func (j *Journal) isolate(n, last uint64, cause error) error {
 	if err != nil {
 		return err
 	}
+	unread := vfs.Unreadable(cause)
+	if unread && e.whole {
+		return fault.New(fault.Transient, "journal: open "+j.dir, "the disk has thought better of it: %w", cause)
+	}
 	lost := j.lookBehind(&e, last)
 	j.log.Error("journal: history ends at damage; its source is asked for everything from there on", "dir", j.dir, "segment", segName(n),
 		"offset", e.good, "segments", last-n+1, "whole frames behind", lost.frames, "last", unixTime(e.fold.cur.Clock), "err", cause)
-	if e.good > 0 {
-		j.copyAside(n, e.good)
+	if e.good > 0 && !unread {
+		unread = vfs.Unreadable(j.copyAside(n, e.good))
 	}
 	err = j.amend(func(c *catalogue) {
 		c.raise(max(e.fold.highest, lost.highest))
@@ -70,6 +75,11 @@ func (j *Journal) isolate(n, last uint64, cause error) error {
 	if err := j.fs.Remove(j.path(idxName(n))); ignoreMissing(err) != nil {
 		return vfs.Fault("journal: remove "+idxName(n), err)
 	}
+	if unread {
+		if err := j.part(n, e.good); err != nil {
+			return err
+		}
+	}
 	return j.loadTail(n, bound{mark: low, known: true, isolated: true})
 }
 
@@ -91,7 +101,7 @@ func (j *Journal) ending(n uint64) (ending, error) {
 	if err != nil && !fault.Is(damage(n, good, err), fault.Corruption) {
 		return e, err
 	}
-	e.good, e.fold = good, b.fold
+	e.good, e.fold, e.whole = good, b.fold, err == nil
 	return e, nil
 }
 
@@ -148,23 +158,33 @@ func (j *Journal) setMark(m mark) error {
 	return vfs.Fault("journal: "+markName, err)
 }
 
-// copyAside keeps what is about to be cut off. It is for people to look at, so a journal opens without it, too.
-func (j *Journal) copyAside(n uint64, from int64) {
+// copyAside keeps what is about to be cut off. It is for people to look at, so a journal opens without it, too, unless that is because the
+// disk cannot read it: then it is told, and the segment itself is kept.
+func (j *Journal) copyAside(n uint64, from int64) error {
 	name := asideName(n, from)
-	if err := j.copySegment(n, name); err != nil {
-		j.log.Warn("journal: damaged segment not kept", "dir", j.dir, "segment", segName(n), "err", errors.Join(err, ignoreMissing(j.fs.Remove(j.path(name)))))
+	err := j.copySegment(n, name, -1)
+	if err == nil {
+		return nil
 	}
+	removed := ignoreMissing(j.fs.Remove(j.path(name)))
+	if !vfs.Unreadable(err) {
+		j.log.Warn("journal: damaged segment not kept", "dir", j.dir, "segment", segName(n), "err", errors.Join(err, removed))
+		return nil
+	}
+	return err
 }
 
-func (j *Journal) copySegment(n uint64, name string) (err error) {
+// copySegment copies so much of a segment, or all of it if that is negative, to a file of another name, and syncs it.
+func (j *Journal) copySegment(n uint64, name string, size int64) (err error) {
 	from, err := j.fs.Open(j.path(segName(n)))
 	if err != nil {
 		return vfs.Fault("journal: read "+segName(n), err)
 	}
 	defer func() { err = errors.Join(err, from.Close()) }()
-	size, err := from.Size()
-	if err != nil {
-		return vfs.Fault("journal: read "+segName(n), err)
+	if size < 0 {
+		if size, err = from.Size(); err != nil {
+			return vfs.Fault("journal: read "+segName(n), err)
+		}
 	}
 	if err := ignoreMissing(j.fs.Remove(j.path(name))); err != nil {
 		return vfs.Fault("journal: remove "+name, err)
@@ -185,16 +205,13 @@ func (j *Journal) moveAside(n uint64) error {
 	if err := j.fs.Remove(j.path(idxName(n))); ignoreMissing(err) != nil {
 		return vfs.Fault("journal: remove "+idxName(n), err)
 	}
-	err := ignoreMissing(j.fs.Rename(j.path(segName(n)), j.path(asideName(n, 0))))
-	if err == nil {
-		err = j.fs.SyncDir(j.dir)
-	}
-	return vfs.Fault("journal: set aside "+segName(n), err)
+	return vfs.Fault("journal: set aside "+segName(n), j.setAside(n, 0))
 }
 
 // forgetAside deletes what was set aside once no loss of the kind is in the window any more.
 func (j *Journal) forgetAside(c *catalogue) {
-	if slices.ContainsFunc(c.Damage, func(d Damage) bool { return d.Cut }) {
+	if slices.ContainsFunc(c.Damage, func(d Damage) bool { return d.Cut }) ||
+		slices.ContainsFunc(c.Keepsakes, func(k keepsake) bool { _, ok := k.segment(); return ok }) {
 		return
 	}
 	names, err := j.fs.List(j.dir)
@@ -214,5 +231,9 @@ func (d *Damage) inWindow(r *retained) bool {
 	if at.IsZero() {
 		at = d.FoundAt
 	}
+	return inWindow(at, r)
+}
+
+func inWindow(at time.Time, r *retained) bool {
 	return r.FromTime == 0 || !at.Before(time.Unix(0, r.FromTime))
 }

@@ -88,7 +88,7 @@ func countAbove(list []int, at int) (n int) {
 }
 
 func reopened(t *testing.T, fs *vfstest.MemFS, states map[uint64][]byte) *history {
-	h := &history{t: t, fs: fs, o: Options{Keys: testKeys, Log: quiet, SegmentBytes: 1400}, epoch: 1, disk: make([]byte, simDisks[0].Bytes), states: maps.Clone(states)}
+	h := &history{t: t, fs: fs, o: Options{Keys: testKeys, Log: quiet, SegmentBytes: 1400, reread: 1}, epoch: 1, disk: make([]byte, simDisks[0].Bytes), states: maps.Clone(states)}
 	var err error
 	h.j, err = Open(t.Context(), fs, simDir, h.o)
 	require.NoError(t, err)

@@ -34,6 +34,8 @@ type Options struct {
 	LayerBytes   int64               // cut layers at; default 64 MiB, more for a large journal
 	CacheBytes   int64               // decompressed frames kept for readers; default 32 MiB
 	Log          *slog.Logger        // default slog.Default
+
+	reread time.Duration // between looks at what the disk cannot read; default 1 s
 }
 
 // Parents finds the open journal that a branch stands on.
@@ -63,6 +65,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Log == nil {
 		o.Log = slog.Default()
+	}
+	if o.reread <= 0 {
+		o.reread = defaultReread
 	}
 	return o
 }
@@ -118,6 +123,7 @@ type Journal struct {
 	underway []underway
 	noted    []Damage        // not in the catalogue yet
 	known    map[Damage]bool // stretches of these and of the catalogue's; nil: not made yet
+	unread   map[string]bool // files in which the disk could not read something
 	closed   bool
 }
 

@@ -148,13 +148,13 @@ func (j *Journal) load(ctx context.Context) error {
 	}
 	j.frames = newFrameStore(&j.directory, j.o.CacheBytes)
 	j.idx = newEndCache()
-	if err := j.clean(); err != nil {
+	if err := errors.Join(j.clean(), j.rejoin()); err != nil {
 		return err
 	}
 	if err := j.loadCatalogue(ctx); err != nil {
 		return err
 	}
-	return j.loadSegments()
+	return j.loadSegments(ctx)
 }
 
 // upgrade gives a journal of format 1 a key and a catalogue. Its segments stay as they are until they are flushed. One of
@@ -229,7 +229,7 @@ func (j *Journal) move(ctx context.Context, c *catalogue) error {
 	return j.writeCatalogue(c)
 }
 
-func (j *Journal) loadSegments() error {
+func (j *Journal) loadSegments(ctx context.Context) error {
 	low, err := j.loadMark()
 	if err != nil {
 		return err
@@ -242,7 +242,7 @@ func (j *Journal) loadSegments() error {
 		j.garbage = append(j.garbage, garbage{segment: n, since: j.tried + 1})
 	}
 	for n := l.first; n <= l.last; n++ {
-		switch err := j.loadOne(n, gap != nil || n < l.last || l.sidecars[n], low); {
+		switch err := j.loadPatiently(ctx, n, gap != nil || n < l.last || l.sidecars[n], low); {
 		case fault.Is(err, fault.Corruption):
 			return j.isolate(n, l.top, err)
 		case err != nil:
@@ -361,8 +361,12 @@ func (j *Journal) loadTail(n uint64, low bound) error {
 			return err
 		}
 	}
-	if err := j.adopt(b, good, least, err); err != nil || s.cipher != nil {
-		return err
+	if err := j.adopt(b, good, least, err); err != nil {
+		j.file = nil
+		return errors.Join(err, s.Close())
+	}
+	if s.cipher != nil {
+		return nil
 	}
 	return j.seal() // of version 1: nothing more goes in there
 }

@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"github.com/understudy-dr/understudy/internal/fault"
+	"github.com/understudy-dr/understudy/internal/vfs"
 	"github.com/understudy-dr/understudy/internal/wire"
 )
 
@@ -118,7 +119,7 @@ func (d *directory) scan(f *segFile, before fold) (b *builder, good int64, err e
 		at := r.off
 		frame, ok, err := r.next()
 		if err != nil || !ok {
-			b.torn = fault.Is(err, fault.Corruption)
+			b.torn = fault.Is(err, fault.Corruption) && !vfs.Unreadable(err) // a torn write reads, as something else
 			return b, at, d.located(number, at, err)
 		}
 		s, err := b.stage(&frame)

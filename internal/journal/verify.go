@@ -162,7 +162,7 @@ func (v *verifier) layer(ctx context.Context, ref *layerRef) error {
 	if err != nil {
 		return err
 	}
-	r, err := layer.Open(ctx, blobSource{v.blobs, ref.Name}, ref.Info.Bytes, c, nil, v.id, ref.Info.Number)
+	r, err := layer.Open(ctx, blobSource{store: v.blobs, name: ref.Name}, ref.Info.Bytes, c, nil, v.id, ref.Info.Number)
 	if err != nil {
 		v.damage(Damage{File: ref.Name, Disk: ref.From.Disk, Sector: ref.From.Sector})
 		return v.r.note(missing(ref.Name, err))

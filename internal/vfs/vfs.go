@@ -82,18 +82,6 @@ func ReadFile(f FS, name string, limit int64) (_ []byte, err error) {
 	return b, ReadFull(file, b, 0)
 }
 
-// ReadFull fills p from off; a file that ends before is io.ErrUnexpectedEOF.
-func ReadFull(r io.ReaderAt, p []byte, off int64) error {
-	n, err := r.ReadAt(p, off)
-	if n == len(p) {
-		return nil
-	}
-	if err == nil || errors.Is(err, io.EOF) {
-		return io.ErrUnexpectedEOF
-	}
-	return err
-}
-
 // WriteAtomic makes name hold exactly data, durably, or leaves it as it was.
 func WriteAtomic(f FS, name string, data []byte) error {
 	tmp := name + ".tmp"

@@ -220,6 +220,8 @@ type window struct {
 	ahead [streams]ahead
 	slots [6]slot
 	clock uint64
+	bad   int64 // the last block that could not be read or opened: its cells are asked for one by one
+	cause error // why
 }
 
 // ahead is a part of the file in memory.
@@ -251,6 +253,9 @@ func (w *window) load(ctx context.Context, x *extent, disk uint16, sector uint64
 func (w *window) get(ctx context.Context, ix *indexBlock, i int) (*buffer, error) {
 	w.clock++
 	off, _ := ix.place(i)
+	if w.cause != nil && w.bad == off {
+		return nil, w.cause
+	}
 	oldest := &w.slots[0]
 	for k := range w.slots {
 		s := &w.slots[k]
@@ -267,6 +272,9 @@ func (w *window) get(ctx context.Context, ix *indexBlock, i int) (*buffer, error
 	b := newBuffer(int(to - from))
 	if err := w.into(ctx, ix, i, i+1, b.data); err != nil {
 		b.release()
+		if fault.Is(err, fault.Corruption) {
+			w.bad, w.cause = off, err
+		}
 		return nil, err
 	}
 	if oldest.buf != nil {

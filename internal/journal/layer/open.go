@@ -11,6 +11,7 @@ import (
 const (
 	openTail   = 16 << 10 // read at once: the footers and, nearly always, both top indexes
 	searchTail = 1 << 20  // where the first footer is looked for, if the last one is damaged
+	tailPiece  = 4 << 10  // what a disk that cannot read one sector mostly cannot read, because the kernel reads pages
 )
 
 // Open reads the top index of the layer that the catalogue names by journal and number. The cache is shared with other layers;
@@ -58,7 +59,32 @@ func (r *Reader) open(ctx context.Context) error {
 
 func (r *Reader) tail(ctx context.Context, n int64) ([]byte, error) {
 	b := make([]byte, min(n, r.size))
-	return b, r.src.ReadAt(ctx, b, r.size-int64(len(b)))
+	begin := r.size - int64(len(b))
+	err := r.src.ReadAt(ctx, b, begin)
+	if fault.Is(err, fault.Corruption) {
+		err = r.pieces(ctx, b, begin, err)
+	}
+	return b, err
+}
+
+// pieces reads what can be read of a part of the file that cannot be read as a whole because of cause. What is missing are zeroes: both top
+// indexes and their footers verify for themselves.
+func (r *Reader) pieces(ctx context.Context, b []byte, off int64, cause error) error {
+	clear(b)
+	for at := off; at < off+int64(len(b)); {
+		end := min((at/tailPiece+1)*tailPiece, off+int64(len(b)))
+		p := b[at-off : end-off]
+		switch err := r.src.ReadAt(ctx, p, at); {
+		case err == nil:
+			cause = nil
+		case fault.Is(err, fault.Corruption):
+			clear(p)
+		default:
+			return err
+		}
+		at = end
+	}
+	return cause // unless anything was read
 }
 
 // footer decodes the one at a place in the file, of which tail is the end.

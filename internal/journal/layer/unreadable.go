@@ -16,11 +16,10 @@ func (u *unreadable) Next(context.Context) (Span, bool, error) {
 	r := u.ranges[0]
 	u.ranges = u.ranges[1:]
 	s := Span{Disk: r.Disk, Sector: r.Sector, Sectors: r.Sectors}
+	s.Entries = append(s.Entries, lostEntry(r.Disk, r.Sector, r.Sectors, r.Version, false)) // what is newer was never in there
 	if r.Since.Less(r.Version) {
-		s.Entries = append(s.Entries, lostEntry(r.Disk, r.Sector, r.Sectors, r.Version, false))
-		r.Version = r.Since
+		s.Entries = append(s.Entries, lostEntry(r.Disk, r.Sector, r.Sectors, r.Since, true))
 	}
-	s.Entries = append(s.Entries, lostEntry(r.Disk, r.Sector, r.Sectors, r.Version, true))
 	return s, true, nil
 }
 

@@ -52,6 +52,10 @@ func (v *verifier) header(ctx context.Context) error {
 // tops reads both top indexes, of which opening needed only one.
 func (v *verifier) tops(ctx context.Context) error {
 	tail, err := v.r.tail(ctx, 2*(int64(v.r.foot.topLen)+footerSize))
+	if fault.Is(err, fault.Corruption) { // since it was opened
+		v.found(Range{}, err)
+		return nil
+	}
 	if err != nil {
 		return err
 	}

@@ -40,7 +40,7 @@ func (m *MemFS) Crash(rng *rand.Rand) *MemFS {
 	}
 	for _, name := range slices.Sorted(maps.Keys(names)) {
 		data := names[name].crash(rng)
-		node := &inode{data: data, synced: slices.Clone(data)}
+		node := &inode{data: data, synced: slices.Clone(data), bad: slices.Clone(names[name].bad)}
 		next.names[name], next.durable[name] = node, node
 	}
 	return next

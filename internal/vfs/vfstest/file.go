@@ -3,6 +3,7 @@ package vfstest
 import (
 	"io"
 	"io/fs"
+	"math"
 	"slices"
 	"syscall"
 )
@@ -38,6 +39,9 @@ func (f *memFile) ReadAt(p []byte, off int64) (int, error) {
 		return 0, io.EOF
 	}
 	n := copy(p, f.node.data[off:])
+	if have, bad := f.node.stops(off, int64(n)); bad {
+		return int(have), pathError("read", f.name, syscall.EIO)
+	}
 	if n < len(p) {
 		return n, io.EOF
 	}
@@ -63,6 +67,7 @@ func (f *memFile) WriteAt(p []byte, off int64) (int, error) {
 		op := fileOp{off: off, data: slices.Clone(p)}
 		f.node.ops = append(f.node.ops, op)
 		f.node.data = op.apply(f.node.data)
+		f.node.mend(off, off+int64(len(p)))
 	}
 	return len(p), err
 }
@@ -76,6 +81,7 @@ func (f *memFile) Truncate(size int64) error {
 	op := fileOp{truncate: true, size: size}
 	f.node.ops = append(f.node.ops, op)
 	f.node.data = op.apply(f.node.data)
+	f.node.mend(size, math.MaxInt64)
 	return nil
 }
 

@@ -49,6 +49,7 @@ type inode struct {
 	data   []byte // as a running system sees it
 	synced []byte
 	ops    []fileOp // since the last sync
+	bad    []badRange
 }
 
 type fileOp struct {

@@ -116,3 +116,43 @@ func TestCapacity(t *testing.T) {
 	_, err = f.WriteAt(block(2)[:500], 100)
 	require.NoError(t, err, "overwriting needs no room")
 }
+
+// A read is tried a few times; what fails each time is Corruption that can be told from wrong bytes, and the rest of the file reads.
+func TestBadSectors(t *testing.T) {
+	m := vfstest.New()
+	require.ErrorIs(t, m.BadSectors("/f", 0, 1, 1), os.ErrNotExist)
+	f, err := m.Create("/f")
+	require.NoError(t, err)
+	_, err = f.WriteAt(block(1), 0)
+	require.NoError(t, err)
+	require.NoError(t, errors.Join(f.Sync(), m.SyncDir("/")))
+	require.NoError(t, m.BadSectors("/f", 512, 512, 2))
+	got := make([]byte, 1024)
+	require.NoError(t, vfs.ReadFull(f, got, 0), "the third time")
+
+	require.NoError(t, m.BadSectors("/f", 512, 512, -1))
+	n, err := f.ReadAt(got, 100)
+	require.Equal(t, 412, n)
+	require.ErrorIs(t, err, syscall.EIO)
+	require.NoError(t, m.Rename("/f", "/g"))
+	m = m.Crash(newRand(t))
+	f, err = m.OpenWrite("/f")
+	if err != nil {
+		f, err = m.OpenWrite("/g")
+	}
+	require.NoError(t, err)
+	err = vfs.Fault("test", vfs.ReadFull(f, got, 0))
+	require.Equal(t, fault.Corruption, fault.KindOf(err))
+	require.True(t, vfs.Unreadable(err))
+	require.ErrorIs(t, err, syscall.EIO)
+	require.NoError(t, vfs.ReadFull(f, got[:512], 0))
+
+	_, err = f.WriteAt(block(2)[:256], 600)
+	require.NoError(t, err)
+	require.NoError(t, vfs.ReadFull(f, got[:256], 600), "written over")
+	require.True(t, vfs.Unreadable(vfs.ReadFull(f, got[:257], 600)))
+	require.NoError(t, f.Truncate(512))
+	require.NoError(t, f.Truncate(1024))
+	require.NoError(t, vfs.ReadFull(f, got, 0))
+	require.False(t, vfs.Unreadable(vfs.ReadFull(f, got, 1)), "the end is no fault of the disk")
+}
