@@ -95,6 +95,12 @@ func saveFold(f fold) savedFold {
 	return savedFold{Closed: f.closed, Current: f.cur, Highest: f.highest, Data: f.data, Bio: f.bio, Tables: f.tables[1:]}
 }
 
+// joining tells whether a disk, or a part of one, is being copied that no point shows.
+func (s *savedFold) joining() bool {
+	n := len(s.Tables)
+	return n > 0 && len(s.Tables[n-1].Joining) > 0
+}
+
 // fold of a journal that was made for these disks.
 func (s savedFold) fold(disks []wire.Disk) fold {
 	t := append(tables{{Disks: disks}}, s.Tables...)

@@ -172,9 +172,9 @@ func (j *Journal) mergeIterator(ctx context.Context, c *catalogue, g []int, from
 }
 
 // bottom tells whether zeroes that nothing lies below may be dropped. Something may still come to lie below them as long as a
-// baseline is being sent, or a newer run holds versions that are older.
+// baseline is being sent, that of a joining disk included, or a newer run holds versions that are older.
 func (c *catalogue) bottom(g []int, branch bool) bool {
-	if branch || g[0] != 0 || !c.Fold.Current.Done {
+	if branch || g[0] != 0 || !c.Fold.Current.Done || c.Fold.joining() {
 		return false
 	}
 	var newest layer.Version

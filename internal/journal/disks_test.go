@@ -2,14 +2,17 @@ package journal
 
 import (
 	"bytes"
+	"math"
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/understudy-dr/understudy/internal/encryption"
 	"github.com/understudy-dr/understudy/internal/fault"
+	"github.com/understudy-dr/understudy/internal/journal/layer"
 	"github.com/understudy-dr/understudy/internal/vfs"
 	"github.com/understudy-dr/understudy/internal/vfs/vfstest"
 	"github.com/understudy-dr/understudy/internal/wire"
@@ -222,4 +225,25 @@ func TestABranchHasTheDisksOfItsPoint(t *testing.T) {
 		require.Equal(t, want, twig.State().Disks)
 		require.NoError(t, twig.Close())
 	}
+}
+
+// What joins is read while points are made, and what was read may arrive after what was written meanwhile has become layers: zeroes are not
+// left out of these, though nothing lies below them yet.
+func TestZeroesOfWhatJoins(t *testing.T) {
+	c := newChanging(t, diskA)
+	var b wire.Builder
+	b.Reset(wire.TypeData, 2)
+	b.Add(wire.Extent{Disk: 2, Kind: wire.KindZero, Flags: wire.EndOfBio, Position: 111, Bytes: 512, Time: 111}, nil)
+	c.append(opens(t, 1, 100, disksOf(diskA), nil), doneFrame(1, 100), sectorOf(wire.TypeData, 1, 101, 0, 0, 1),
+		opens(t, 2, 110, disksOf(diskA), disksOf(diskC)), doneFrame(2, 110), b.Finish(nil), sectorOf(wire.TypeData, 2, 112, 0, 1, 1))
+	require.NoError(t, c.j.Retain(Retention{Since: time.Unix(0, 112)})) // it joins for longer than the window
+	quiesce(t, c.j)
+	c.j.upkeep.Lock()
+	require.NoError(t, c.j.rewrite(t.Context(), layer.Key{}, layer.Key{Disk: math.MaxUint16}, &Limits{}))
+	c.j.upkeep.Unlock()
+	c.append(sectorOf(wire.TypeBaseline, 2, 110, 2, 0, 9)) // read before the write
+	c.append(opens(t, 3, 120, disksOf(diskA, diskC), nil), doneFrame(3, 120))
+	c.sees(120, shows{diskA, 1, 0}, shows{diskC, 0, 0})
+	quiesce(t, c.j)
+	c.sees(120, shows{diskA, 1, 0}, shows{diskC, 0, 0})
 }

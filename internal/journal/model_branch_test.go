@@ -23,6 +23,7 @@ type twig struct {
 	disks map[uint16][]byte // what was written and synced
 	next  map[uint16][]byte // and what was not synced, it may be
 	pos   uint64
+	table []wire.Disk
 }
 
 // sprout makes the branch at some point, or writes to the one there is.
@@ -38,7 +39,7 @@ func (m *model) sprout() bool {
 	if err != nil {
 		return m.survives(err)
 	}
-	w := twig{begin: map[uint16][]byte{}, disks: map[uint16][]byte{}, pos: 5000, o: m.o}
+	w := twig{begin: map[uint16][]byte{}, disks: map[uint16][]byte{}, pos: 5000, o: m.o, table: v.Disks()}
 	w.o.Blobs, w.o.Remote = nil, false
 	w.o.Parents = func(id string) (*Journal, error) {
 		if id != m.j.ID() {
@@ -46,7 +47,7 @@ func (m *model) sprout() bool {
 		}
 		return m.j, nil
 	}
-	for _, d := range simDisks {
+	for _, d := range w.table {
 		w.begin[d.Index] = make([]byte, d.Bytes)
 		if err := v.ReadAt(m.t.Context(), d.Index, w.begin[d.Index], 0); err != nil {
 			return m.survives(err)
@@ -61,7 +62,7 @@ func (m *model) sprout() bool {
 	w.id = w.j.ID()
 	w.next = w.disks
 	m.twig = w
-	open, err := wire.Message(wire.TypeEpochOpen, 1, w.pos, w.pos, 1, wire.EpochOpen{Capture: "cafe", Disks: simDisks})
+	open, err := wire.Message(wire.TypeEpochOpen, 1, w.pos, w.pos, 1, wire.EpochOpen{Capture: "cafe", Disks: w.table})
 	require.NoError(m.t, err)
 	return m.graft(open, wire.Control(wire.TypeBaselineDone, 1, w.pos, w.pos, int64(w.pos)))
 }
@@ -91,10 +92,14 @@ func (m *model) grow() bool {
 		_, err := w.j.Maintain(m.t.Context(), Limits{Urgent: true})
 		return m.survives(err)
 	}
-	next := map[uint16][]byte{0: slices.Clone(w.disks[0]), 3: slices.Clone(w.disks[3])}
+	next := map[uint16][]byte{}
+	for index, b := range w.disks {
+		next[index] = slices.Clone(b)
+	}
 	w.pos++
-	d := simDisks[m.rng.IntN(len(simDisks))]
-	x := wire.Extent{Disk: d.Index, Kind: wire.KindData, Flags: wire.EndOfBio, Position: w.pos, Sector: m.rng.Uint64N(d.Bytes/512 - 4), Bytes: 4 * 512, Time: int64(w.pos)}
+	d := w.table[m.rng.IntN(len(w.table))]
+	n := min(4, d.Bytes/512)
+	x := wire.Extent{Disk: d.Index, Kind: wire.KindData, Flags: wire.EndOfBio, Position: w.pos, Sector: m.rng.Uint64N(d.Bytes/512 - n + 1), Bytes: n * 512, Time: int64(w.pos)}
 	content := next[d.Index][x.Sector*512:][:x.Bytes]
 	if m.rng.IntN(3) == 0 {
 		x.Kind = wire.KindZero
@@ -173,7 +178,8 @@ func (m *model) checkTwig() {
 func (m *model) sameTwig(p Point, want map[uint16][]byte) {
 	v, err := m.twig.j.View(m.t.Context(), p)
 	require.NoError(m.t, err)
-	for _, d := range simDisks {
+	require.Equal(m.t, m.twig.table, v.Disks())
+	for _, d := range v.Disks() {
 		require.Equal(m.t, want[d.Index], m.read(v, d), "of the branch at %d", p.Position)
 	}
 	require.NoError(m.t, v.Close())

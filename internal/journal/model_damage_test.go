@@ -15,7 +15,7 @@ import (
 	"github.com/understudy-dr/understudy/internal/wire"
 )
 
-// Bytes of layers, timelines, segments and sidecars change, a few files at a time, while everything goes on. What is read is true
+// Bytes of layers, timelines, segments and sidecars change or cannot be read, a few files at a time, while everything goes on. What is read is true
 // or a Corruption, nothing stops, and when the source has sent everything again all that is newer is whole. Some of what is older is, too.
 func TestModelDamage(t *testing.T) {
 	var lost, healed atomic.Int64
@@ -38,7 +38,7 @@ func TestModelDamage(t *testing.T) {
 			m.damagedStep()
 		}
 		broken := m.readable(20)
-		m.src.boot(m.j.State().Highest)
+		m.src.boot(m.j.State())
 		booted := m.src.pos
 		m.settle()
 		m.quiesce()
@@ -85,12 +85,7 @@ func (m *model) damage() {
 			continue
 		}
 		hit[base] = true
-		at := m.rng.IntN(len(files[name]))
-		f, err := m.fs.OpenWrite(name)
-		require.NoError(m.t, err)
-		_, err = f.WriteAt([]byte{files[name][at] ^ byte(1+m.rng.IntN(255))}, int64(at))
-		require.NoError(m.t, err)
-		require.NoError(m.t, f.Close())
+		m.spoil(name, files[name])
 	}
 	if m.rng.IntN(2) == 0 {
 		require.NoError(m.t, m.j.Close())
@@ -103,22 +98,31 @@ func (m *model) damage() {
 		require.NoError(m.t, err)
 		if st := m.j.State(); st.Frames < before.Frames { // as the agent sees
 			require.Greater(m.t, st.Highest, before.Highest, "positions that were lost may be given again")
-			m.src.boot(st.Highest)
+			m.src.boot(st)
 		}
 	}
 }
 
-// damageTail changes a byte of the unsealed segment, and takes the mark away now and then.
+// spoil changes a byte of a file, or makes some that the disk cannot read.
+func (m *model) spoil(name string, content []byte) {
+	at := m.rng.IntN(len(content))
+	if m.rng.IntN(3) == 0 {
+		require.NoError(m.t, m.fs.BadSectors(name, int64(at), int64(1+m.rng.IntN(512)), forEver))
+		return
+	}
+	f, err := m.fs.OpenWrite(name)
+	require.NoError(m.t, err)
+	_, err = f.WriteAt([]byte{content[at] ^ byte(1+m.rng.IntN(255))}, int64(at))
+	require.NoError(m.t, err)
+	require.NoError(m.t, f.Close())
+}
+
+// damageTail spoils the unsealed segment, and takes the mark away now and then.
 func (m *model) damageTail(files map[string][]byte, name string) {
 	if len(files[name]) == 0 {
 		return
 	}
-	at := m.rng.IntN(len(files[name]))
-	f, err := m.fs.OpenWrite(name)
-	require.NoError(m.t, err)
-	_, err = f.WriteAt([]byte{files[name][at] ^ byte(1+m.rng.IntN(255))}, int64(at))
-	require.NoError(m.t, err)
-	require.NoError(m.t, f.Close())
+	m.spoil(name, files[name])
 	if m.rng.IntN(3) == 0 {
 		require.NoError(m.t, m.fs.Remove(simDir+"/"+markName))
 	}
@@ -180,11 +184,11 @@ func (m *model) readable(sample int) map[cell]bool {
 func (m *model) sectors(v *View, lost func(cell)) {
 	var truth []instant
 	for _, h := range m.src.history {
-		if h.pos == v.Point().Position {
+		if h.pos == v.Point().Position && slices.Equal(h.table, v.Disks()) {
 			truth = append(truth, h)
 		}
 	}
-	for _, d := range simDisks {
+	for _, d := range v.Disks() {
 		for s := range int(d.Bytes / 512) {
 			got := make([]byte, 512)
 			if err := v.ReadAt(m.t.Context(), d.Index, got, int64(s)*512); err != nil {

@@ -76,7 +76,7 @@ func (m *model) lose() {
 	m.j, m.views, m.kept = j, nil, j.Kept()
 	m.src.epoch = st.Epoch // as the agent does: numbers of lost epochs come again, their positions never do
 	m.src.pos = 0
-	m.src.boot(st.Highest)
+	m.src.boot(st)
 	m.acked, m.last = st, j.Intervals()
 	m.regrow()
 }

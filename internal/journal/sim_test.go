@@ -65,6 +65,7 @@ type instant struct {
 	epoch uint64 // that was current
 	pos   uint64
 	time  int64
+	table []wire.Disk // of its epoch
 	disks map[uint16][]byte
 }
 
@@ -73,6 +74,7 @@ type record struct {
 	open    bool
 	epoch   uint64
 	first   uint64 // of open
+	table   table  // of open
 	pos     uint64
 	time    int64
 	extents []wire.Extent
@@ -85,10 +87,13 @@ type block struct {
 }
 
 // source is a source server with an agent, after the replication note, but in a few lines: it captures every write,
-// sometimes drops some, reads baselines, and after a lost connection sends again what the journal does not have.
+// sometimes drops some, reads baselines, and after a lost connection sends again what the journal does not have. Its disks come, go and
+// grow, see sim_disks_test.go.
 type source struct {
 	rng     *rand.Rand
 	disks   map[uint16][]byte
+	table   table
+	was     map[uint16]int // how large a disk was that is gone
 	pos     uint64
 	time    int64
 	history []instant
@@ -100,49 +105,68 @@ type source struct {
 	ring    []record // not known to be durable
 	sent    int      // of ring
 	debt    map[block]bool
+	join    map[block]bool // debt of what joins
 	reading map[block]bool // sent as baseline, not known to be durable
+	late    []inFlight     // on their way
+}
+
+// inFlight is a frame of baseline that was read and not sent yet.
+type inFlight struct {
+	frame  []byte
+	blocks []block
 }
 
 func newSource(rng *rand.Rand) *source {
-	s := &source{rng: rng, disks: map[uint16][]byte{}, pos: 1000, time: 1e18}
+	s := &source{rng: rng, disks: map[uint16][]byte{}, was: map[uint16]int{}, pos: 1000, time: 1e18}
 	for _, d := range simDisks {
-		s.disks[d.Index] = make([]byte, d.Bytes)
-		for i := range s.disks[d.Index] {
-			s.disks[d.Index][i] = byte(rng.IntN(4)) // compressible
-		}
+		s.disks[d.Index] = s.noise(int(d.Bytes))
 	}
-	s.boot(0)
+	s.boot(State{Disks: simDisks})
 	return s
 }
 
-// boot loads the capture anew: everything is debt, whatever was not durable is forgotten.
-func (s *source) boot(highest uint64) {
-	s.pos = max(s.pos, highest) + 1
+// noise is compressible.
+func (s *source) noise(n int) []byte {
+	b := make([]byte, n)
+	for i := range b {
+		b[i] = byte(s.rng.IntN(4))
+	}
+	return b
+}
+
+// boot loads the capture anew: everything is debt, whatever was not durable is forgotten. What is in the table and what joins is as the
+// journal says.
+func (s *source) boot(st State) {
+	s.pos = max(s.pos, st.Highest) + 1
 	s.capture = fmt.Sprintf("%032x", s.rng.Uint64())
 	s.ring, s.sent = nil, 0
+	s.follow(st.Disks)
 	debt := map[block]bool{}
-	for disk, data := range s.disks {
-		for i := range len(data) / wire.SectorSize {
-			debt[block{disk, uint64(i)}] = true
-		}
+	for disk := range s.disks {
+		s.owe(debt, disk, 0)
 	}
 	s.open(s.pos, debt)
 }
 
+// open begins an epoch that owes debt beside what is owed already.
 func (s *source) open(first uint64, debt map[block]bool) {
 	s.epoch++
-	for k := range s.reading { // debt is cleared only when its reading is durable
-		debt[k] = true
+	s.recall() // no reading is on its way when an epoch opens
+	maps.Copy(debt, s.join)
+	maps.Copy(debt, s.reading) // debt is cleared only when its reading is durable
+	s.first, s.done, s.reading = first, false, map[block]bool{}
+	s.debt, s.join = map[block]bool{}, map[block]bool{}
+	for k := range debt {
+		s.own(k)
 	}
-	s.first, s.done, s.debt, s.reading = first, false, debt, map[block]bool{}
-	s.ring = append(s.ring, record{open: true, epoch: s.epoch, first: first, time: s.time})
+	s.ring = append(s.ring, record{open: true, epoch: s.epoch, first: first, table: s.table, time: s.time})
 	s.snapshot()
 }
 
 func (s *source) snapshot() {
-	h := instant{epoch: s.epoch, pos: s.pos, time: s.time, disks: map[uint16][]byte{}}
-	for k, v := range s.disks {
-		h.disks[k] = slices.Clone(v)
+	h := instant{epoch: s.epoch, pos: s.pos, time: s.time, table: s.table.Disks, disks: map[uint16][]byte{}}
+	for _, d := range s.table.Disks {
+		h.disks[d.Index] = slices.Clone(s.disks[d.Index][:d.Bytes])
 	}
 	s.history = append(s.history, h)
 }
@@ -150,12 +174,17 @@ func (s *source) snapshot() {
 // write makes one bio. A dropped one begins a new epoch, be the baseline complete or not: a baseline read has the
 // position where its epoch began, so in the old one it would lose to a write captured before the drop.
 func (s *source) write() {
+	if s.rng.IntN(25) == 0 {
+		s.change()
+		return
+	}
 	drop := s.rng.IntN(40) == 0
 	before := s.pos
 	s.pos += uint64(1 + s.rng.IntN(5))
 	s.time += int64(s.rng.IntN(3))
 	r := record{epoch: s.epoch, pos: s.pos, time: s.time}
-	disk := simDisks[s.rng.IntN(len(simDisks))]
+	all := s.plugged()
+	disk := all[s.rng.IntN(len(all))]
 	dropped := map[block]bool{}
 	for n := 1 + s.rng.IntN(3); n > 0; n-- {
 		e, data := s.extent(disk)
@@ -197,9 +226,13 @@ func (s *source) frames() [][]byte {
 	switch k := s.rng.IntN(10); {
 	case k < 5 && s.sent < len(s.ring):
 		return s.sendRing()
-	case k < 8 && s.opened() && len(s.debt) > 0:
-		return [][]byte{s.sendBaseline()}
-	case s.opened() && len(s.debt) == 0 && !s.done:
+	case k < 7 && s.opened() && len(s.debt) > 0:
+		return s.sendBaseline(s.debt)
+	case k < 7 && s.opened() && s.done && len(s.join) > 0:
+		return s.sendBaseline(s.join)
+	case k < 8 && s.opened() && len(s.late) > 0:
+		return s.arrive()
+	case s.opened() && len(s.debt)+len(s.late) == 0 && !s.done:
 		s.done = true
 		return [][]byte{wire.Control(wire.TypeBaselineDone, s.epoch, s.pos, s.pos, s.time)}
 	case s.sent == len(s.ring):
@@ -218,7 +251,7 @@ func (s *source) sendRing() [][]byte {
 	r := s.ring[s.sent]
 	if r.open {
 		s.sent++
-		m, err := wire.Message(wire.TypeEpochOpen, r.epoch, r.first, r.first, r.time, wire.EpochOpen{Capture: s.capture, Disks: simDisks})
+		m, err := wire.Message(wire.TypeEpochOpen, r.epoch, r.first, r.first, r.time, wire.EpochOpen{Capture: s.capture, Disks: r.table.Disks, Joining: r.table.Joining})
 		if err != nil {
 			panic(err)
 		}
@@ -241,23 +274,41 @@ func (s *source) sendRing() [][]byte {
 	return append(out, b.Finish(nil))
 }
 
-func (s *source) sendBaseline() []byte {
+// sendBaseline reads some of what is owed. Now and then that takes its time to arrive, and what is captured meanwhile comes before it.
+func (s *source) sendBaseline(debt map[block]bool) [][]byte {
 	var b wire.Builder
+	var r inFlight
 	b.Reset(wire.TypeBaseline, s.epoch)
-	for _, disk := range simDisks {
+	for _, disk := range s.plugged() {
 		for i := uint64(0); i < disk.Bytes/wire.SectorSize && b.Extents() < 12; i++ {
 			k := block{disk.Index, i}
-			if !s.debt[k] || s.rng.IntN(3) == 0 {
+			if !debt[k] || s.rng.IntN(3) == 0 {
 				continue
 			}
-			delete(s.debt, k)
-			s.reading[k] = true
+			delete(debt, k)
+			r.blocks = append(r.blocks, k)
 			data := s.disks[k.disk][i*wire.SectorSize:][:wire.SectorSize]
 			b.Add(wire.Extent{Disk: k.disk, Kind: wire.KindData, Position: s.first, Sector: i, Bytes: wire.SectorSize, Time: s.time}, data)
 		}
 	}
 	b.Span(s.first, s.first, s.time)
-	return b.Finish(nil)
+	r.frame = b.Finish(nil)
+	s.late = append(s.late, r)
+	if s.rng.IntN(4) == 0 {
+		return nil
+	}
+	return s.arrive()
+}
+
+// arrive sends what was read, in any order.
+func (s *source) arrive() [][]byte {
+	i := s.rng.IntN(len(s.late))
+	r := s.late[i]
+	s.late = slices.Delete(s.late, i, i+1)
+	for _, k := range r.blocks {
+		s.reading[k] = true
+	}
+	return [][]byte{r.frame}
 }
 
 // acked is told that everything sent is durable.
@@ -272,8 +323,9 @@ func (s *source) reconnect(st State) {
 		return (r.open && r.epoch <= st.Epoch) || (!r.open && r.pos <= st.Durable)
 	})
 	s.sent = 0
+	s.recall()
 	for k := range s.reading {
-		s.debt[k] = true
+		s.own(k)
 	}
 	clear(s.reading)
 	if s.done = st.Epoch == s.epoch && st.BaselineDone; s.done {
