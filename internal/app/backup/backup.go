@@ -48,8 +48,9 @@ type header struct {
 // authority, and what wraps the keys of journals.
 var kept = []string{"credentials", "keys", "pki", "wrapping-keys.json"}
 
-// known are those that it leaves out and need not tell of: the records, which it holds in another form, and locks.
-var known = []string{"lock", "state.db", "state.db-shm", "state.db-wal", "state.url", "wrapping-keys.json.lock"}
+// known are those that it leaves out and need not tell of: the records, which it holds in another form, locks,
+// and the keys of TLS sessions, which are made anew.
+var known = []string{"lock", "session-tickets.json", "state.db", "state.db-shm", "state.db-wal", "state.url", "wrapping-keys.json.lock"}
 
 // Report is what a backup or a restore did.
 type Report struct {

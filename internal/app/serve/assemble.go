@@ -47,6 +47,7 @@ type server struct {
 	credentials string // the administrator's credentials file
 	tls         *tls.Config
 	authority   *pki.Authority
+	tickets     *pki.Tickets
 	store       *events.Recorder
 	webhooks    *events.Webhooks
 	audit       *audit.Log
@@ -111,6 +112,11 @@ func assemble(ctx context.Context, c Config) (_ *server, err error) {
 	}
 	agents := s.authority.AgentsTLS(certificate)
 	agents.NextProtos = []string{wire.ALPN}
+	if s.tickets, err = pki.OpenTickets(filepath.Join(c.DataDir, "session-tickets.json"), s.keys, c.Log); err != nil {
+		return nil, err
+	}
+	s.tickets.Serve("control", s.tls)
+	s.tickets.Serve("data", agents)
 	s.sink, err = sink.New(sink.Config{Dir: filepath.Join(c.DataDir, "journals"), Listen: c.DataListen, Advertise: c.Advertise, TLS: agents, Roots: s.authority.Pool(),
 		Identify: identify, Journal: journal.Options{Keys: wrapping, Cache: cache}, Blobs: objects, ReserveBytes: c.Reserve, SlowBytes: c.SlowBelow,
 		Maintenance: sink.Maintenance{BytesPerSecond: c.MaintenanceRate, ScrubPeriod: c.ScrubPeriod, SealAfter: c.flushAfter()}, Synced: s.metrics.Synced, Log: c.Log})

@@ -140,6 +140,7 @@ func (s *server) run(ctx context.Context) error {
 		"data-dir", s.cfg.DataDir, "credentials", s.credentials)
 	return runStages(ctx,
 		s.audit.Run,
+		s.tickets.Run,
 		events.NewDispatcher(s.webhooks, events.Client(), s.cfg.Log).Run,
 		s.sink.Run,
 		func(ctx context.Context) error { return s.engine.Run(ctx, s.points) },

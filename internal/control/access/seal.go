@@ -88,6 +88,21 @@ func (k *Keys) openSecret(id string, sealed []byte) (string, error) {
 	return string(secret), nil
 }
 
+// Seal seals another secret of the installation with the same key. What it is for is authenticated with it.
+func (k *Keys) Seal(what string, secret []byte) []byte {
+	return k.seal.Seal(nil, nil, secret, []byte(what))
+}
+
+// Unseal opens what Seal sealed for the same purpose.
+func (k *Keys) Unseal(what string, sealed []byte) ([]byte, error) {
+	secret, err := k.seal.Open(nil, nil, sealed, []byte(what))
+	if err != nil {
+		return nil, fault.New(fault.Corruption, "access: unseal", "%s: %w", what, err).
+			WithHint("it was sealed by another installation, or is damaged")
+	}
+	return secret, nil
+}
+
 func random(alphabet string, n int) string {
 	b := make([]byte, n)
 	_, _ = rand.Read(b) // never fails, says its documentation
