@@ -75,7 +75,8 @@ func (r *replicator) start(ctx context.Context, address string, assigned []*agen
 	var cutter *cut.Cutter
 	if err == nil {
 		config := source.Config{Disks: disks, Agent: buildinfo.Version, Dial: dial, Clock: readClocks,
-			InFlightWrites: func(index uint16) (uint64, error) { return blockdev.InFlightWrites(devs[index]) }, Verify: r.verify(), Log: r.log, Yield: r.yield}
+			InFlightWrites: func(index uint16) (uint64, error) { return blockdev.InFlightWrites(devs[index]) },
+			Written: func(index uint16) (uint64, error) { return writtenBytes(devs[index]) }, Verify: r.verify(), Log: r.log, Yield: r.yield}
 		cutter, err = r.pace(&config, c)
 		if err == nil {
 			r.source, err = source.New(config)
@@ -99,6 +100,11 @@ func (r *replicator) start(ctx context.Context, address string, assigned []*agen
 		close(done) // so that stop may wait for it again
 	}(r.source, r.done)
 	return nil
+}
+
+func writtenBytes(disk blockdev.Dev) (uint64, error) {
+	n, err := blockdev.WriteSectors(disk)
+	return n << 9, err
 }
 
 // yield lets what compresses give way to the programs of this machine.

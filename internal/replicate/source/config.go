@@ -96,6 +96,9 @@ type Config struct {
 	Clock func() (mono uint64, wall time.Time)
 	// InFlightWrites counts the writes that a disk has in flight.
 	InFlightWrites func(disk uint16) (uint64, error)
+	// Written counts the bytes written to a disk so far. Without it the ring tells, which must then be emptied also when nothing of it
+	// will be sent.
+	Written func(disk uint16) (uint64, error)
 	// Unused finds what need not be read; nil reads everything. It asks for a capture that misses no write.
 	Unused Unused
 	// Verify compares the journal with the disks while replication is continuous; the zero value does not.

@@ -111,6 +111,7 @@ func (x *session) open(e epoch, all bool) error {
 	}
 	x.oweRepairs(&e)
 	e.doubt = s.findings.told(time.Now(), min(correctEvery, s.plan.v.Every/100))
+	x.cap.LateToDebt() // else it is read twice: now, for it is dirty, and when the rest has been read
 	x.cap.DirtyToDebt()
 	e.openAcked, e.done, e.settled = false, false, false
 	e.zeros = !e.fresh

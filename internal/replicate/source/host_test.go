@@ -27,6 +27,7 @@ type host struct {
 
 	programs map[uint32]*program // running, by CPU
 	inflight []*write            // given to the disk, not completed
+	writes   [8]uint64           // bytes of those that completed, by disk
 
 	busy     bool   // writes come between the agent's calls too
 	killIn   int    // the goroutine that makes the n-th call from now dies there; 0: none does
@@ -315,6 +316,7 @@ func (h *host) complete(i int) {
 	c, w := h.fakeCapture, h.inflight[i]
 	h.inflight = append(h.inflight[:i], h.inflight[i+1:]...)
 	h.apply(w, h.disks)
+	h.writes[w.disk] += uint64(w.bytes)
 	w.completed = time.Now()
 	if h.events {
 		h.event(w)
@@ -374,6 +376,16 @@ func (h *host) inFlightWrites(disk uint16) (uint64, error) {
 		}
 	}
 	return n, nil
+}
+
+// written fails now and then where reads do.
+func (h *host) written(disk uint16) (uint64, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.readErrs > 0 {
+		return 0, errMedium
+	}
+	return h.writes[disk], nil
 }
 
 func (h *host) clock() (uint64, time.Time) {

@@ -73,7 +73,7 @@ func (m *model) config(dial func(context.Context) (net.Conn, error)) Config {
 	return Config{
 		Verify: m.verify, Pacer: m.pacer, Tracked: m.host.events, Coarse: m.coarse,
 		Capture: h.fakeCapture, Disks: disks, Agent: "test", Dial: dial, Clock: h.clock,
-		InFlightWrites: h.inFlightWrites, Log: slog.New(slog.DiscardHandler), Poll: 10 * time.Millisecond,
+		InFlightWrites: h.inFlightWrites, Written: h.written, Log: slog.New(slog.DiscardHandler), Poll: 10 * time.Millisecond,
 		FrameBytes: 4 << 10, ChunkBytes: max(m.chunk, 8<<10), Window: max(4*m.chunk, 32<<10), Readers: 2,
 	}
 }

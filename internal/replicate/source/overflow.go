@@ -30,20 +30,37 @@ const (
 
 // overload measures what is written and what the link takes, in bytes per second before compression.
 type overload struct {
-	producer, raw     uint64
+	written, raw      uint64
+	counted           bool // written is what the kernel counts, else what was captured
 	busy              int64
 	last              float64 // what was written in the last second
 	writing, capacity float64 // writing is the less of the last two seconds: a burst is no load
 }
 
 // sample is called about once a second. busy is how long the sender was at work, in ns.
-func (o *overload) sample(seconds float64, producer, raw uint64, busy int64) {
-	now := float64(producer-o.producer) / seconds
+func (o *overload) sample(seconds float64, written, raw uint64, busy int64) {
+	now := float64(written-o.written) / seconds
 	o.writing, o.last = min(now, o.last), now
 	if at := float64(busy-o.busy) / 1e9; at >= busyEnough*seconds {
 		o.capacity = float64(raw-o.raw) / at
 	}
-	o.producer, o.raw, o.busy = producer, raw, busy
+	o.written, o.raw, o.busy = written, raw, busy
+}
+
+// written counts the bytes written to the disks, as the kernel does, which counts also what the ring had no room for; else what the
+// ring got. Where one count takes the other's place there is nothing to compare it with yet.
+func (s *Source) written() (bytes uint64, comparable bool) {
+	was := s.meter.load.counted
+	s.meter.load.counted = s.cfg.Written != nil
+	for i := 0; i < len(s.disks) && s.meter.load.counted; i++ {
+		n, err := s.cfg.Written(s.disks[i].Index)
+		bytes += n
+		s.meter.load.counted = err == nil
+	}
+	if !s.meter.load.counted {
+		bytes = s.cap.Producer()
+	}
+	return bytes, s.meter.load.counted == was
 }
 
 // outrun tells whether a baseline would have no chance beside what is written.
@@ -60,11 +77,27 @@ func (x *session) overflows(e *epoch) bool {
 	return e.reason == reasonGap && x.s.cfg.Pacer == nil && x.cap.Drops() > 0 && x.s.outrun()
 }
 
+// overflowing tells whether the epoch at hand is one of rounds, and for how long.
+func (x *session) overflowing(now time.Time) bool {
+	o := &x.s.overflow
+	return o.epoch != 0 && o.epoch == x.s.ep.number && len(x.repairs) == 0 && x.s.outrun() && now.Sub(o.since) < overflowTry
+}
+
+// resting tells whether the ring is left full. Nothing of it would be sent, and a full ring costs those who write no copying.
+func (x *session) resting(now time.Time) bool {
+	return x.announced && x.tainted && x.s.meter.load.counted && x.overflowing(now)
+}
+
+// rested tells whether the ring has room again, after an overflow: an epoch that began with a full ring would end at once.
+func (x *session) rested() bool {
+	return x.s.overflow.epoch != x.s.ep.number || x.cap.Producer()-x.cap.Consumer() <= uint64(x.cap.RingBytes()/2)
+}
+
 // again begins another round of an overflow while it lasts; false when it is time for the next epoch.
 func (x *session) again(now time.Time) (bool, error) {
 	o := &x.s.overflow
-	if o.epoch == 0 || o.epoch != x.s.ep.number || len(x.repairs) > 0 || !x.s.outrun() || now.Sub(o.since) >= overflowTry {
-		return false, nil
+	if !x.overflowing(now) {
+		return !x.rested(), nil
 	}
 	if now.Sub(o.round) < cycleEvery {
 		return true, nil

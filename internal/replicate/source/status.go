@@ -151,10 +151,14 @@ func (s *Source) measure(now time.Time) {
 		seconds := now.Sub(m.last).Seconds()
 		m.rate = smooth(m.rate, float64(wire-m.lastWire)/seconds)
 		m.paying = smooth(m.paying, float64(paid-m.lastPaid)/seconds)
-		m.load.sample(seconds, s.cap.Producer(), m.raw.Load(), m.busy.Load())
+		if written, comparable := s.written(); comparable {
+			m.load.sample(seconds, written, m.raw.Load(), m.busy.Load())
+		} else {
+			m.load.written = written
+		}
 		m.lastWire, m.lastPaid = wire, paid
 	} else {
-		m.load.producer = s.cap.Producer()
+		m.load.written, _ = s.written()
 	}
 	m.last = now
 	m.latency = m.lag.quantiles()

@@ -16,7 +16,11 @@ type piece struct {
 // stream turns what is new in the ring into frames, as far as the link has room.
 func (x *session) stream() error {
 	x.recall() // before anything is said that came after
+	now := time.Now()
 	for {
+		if x.resting(now) {
+			return nil
+		}
 		if x.out != nil && !x.emit() {
 			return nil
 		}
