@@ -196,7 +196,8 @@ func (x *session) phase() Phase {
 	case !e.done || x.tainted:
 		return PhaseRescan
 	}
-	if oldest := x.s.oldest(); oldest != 0 && x.s.clock.now()-oldest > int64(backlogLag) {
+	now := x.s.clock.now() // first: a step of the clock is no lag
+	if oldest := x.s.oldest(); oldest != 0 && now-oldest > int64(backlogLag) {
 		return PhaseBacklog
 	}
 	return PhaseContinuous
