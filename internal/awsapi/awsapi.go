@@ -111,6 +111,14 @@ func wrongScope(message string) error {
 	return &sigv4.Error{Code: "InvalidSignatureException", Status: http.StatusForbidden, Message: message}
 }
 
+// troubleOf is how bad it is that a request came to nothing for no reason that its client is told: no trouble of ours when the client hung up.
+func troubleOf(ctx context.Context) slog.Level {
+	if ctx.Err() != nil {
+		return slog.LevelInfo
+	}
+	return slog.LevelError
+}
+
 // Refuser is a mounted service that answers errors in a form of its own: those of the query protocols.
 type Refuser interface {
 	Refuse(w http.ResponseWriter, requestID string, e *sigv4.Error)
@@ -120,7 +128,7 @@ type Refuser interface {
 func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, e *entry, err error) {
 	refusal, ok := errors.AsType[*sigv4.Error](err)
 	if !ok {
-		h.cfg.Log.Error("request could not be authenticated", "request_id", e.requestID, "err", err)
+		h.cfg.Log.Log(r.Context(), troubleOf(r.Context()), "request could not be authenticated", "request_id", e.requestID, "err", err)
 		x := internalError(e.requestID)
 		refusal = &sigv4.Error{Code: x.ErrorCode(), Status: x.HTTPStatus(), Message: x.Message}
 	}

@@ -111,3 +111,10 @@ func TestUndeclaredErrorsAreReported(t *testing.T) {
 	require.Equal(t, []string{"InitializeService ConflictException"}, reported)
 	require.Equal(t, 409, w.Code, "it is sent all the same")
 }
+
+func TestAClientThatHungUpIsNoError(t *testing.T) {
+	ctx, hangUp := context.WithCancel(t.Context())
+	require.Equal(t, slog.LevelError, troubleOf(ctx))
+	hangUp()
+	require.Equal(t, slog.LevelInfo, troubleOf(ctx))
+}

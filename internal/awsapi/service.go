@@ -128,7 +128,7 @@ func (s *service) exception(ctx context.Context, op *rest.Operation, err error) 
 	code, detail := translate(s.Name, op, err)
 	if code == internalServer {
 		requestID := entryFrom(ctx).requestID
-		s.cfg.Log.ErrorContext(ctx, "operation failed", "operation", op.Name, "request_id", requestID, "err", err)
+		s.cfg.Log.Log(ctx, troubleOf(ctx), "operation failed", "operation", op.Name, "request_id", requestID, "err", err)
 		detail.Message = internalError(requestID).Message
 	}
 	x := s.Exception(code, detail)
