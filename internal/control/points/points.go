@@ -106,8 +106,18 @@ func (p *Points) put(ctx context.Context, out state.Point, allowed func(state.Re
 // settle is how long after an instant its point is made, so that what was written up to it is durable.
 const settle = 2 * time.Second
 
+// horizon is the time that expiry goes by when the clock says now. A clock that was set ahead makes every point look old, and what has expired
+// does not come back when the clock is set right; so it gains on the clock by no more than an interval in each.
+func horizon(last, now time.Time) time.Time {
+	if most := last.Add(2 * interval); !last.IsZero() && now.After(most) {
+		return most
+	}
+	return now
+}
+
 // Run makes and expires points until ctx ends. Instants that pass while nothing runs are not made up for.
 func (p *Points) Run(ctx context.Context) error {
+	var old time.Time
 	for {
 		expected := time.Now().UTC().Add(-settle).Truncate(interval).Add(interval)
 		timer := time.NewTimer(time.Until(expected.Add(settle)))
@@ -117,14 +127,15 @@ func (p *Points) Run(ctx context.Context) error {
 			return nil
 		case <-timer.C:
 		}
-		if err := p.tick(ctx, expected); err != nil && ctx.Err() == nil {
+		old = horizon(old, expected)
+		if err := p.tick(ctx, expected, old); err != nil && ctx.Err() == nil {
 			p.log.Error("cannot keep recovery points", "at", expected, "error", err)
 		}
 	}
 }
 
-// tick does what an instant asks for, server by server; one server's trouble is not another's.
-func (p *Points) tick(ctx context.Context, expected time.Time) error {
+// tick does what an instant asks for, server by server; one server's trouble is not another's. What expires goes by old.
+func (p *Points) tick(ctx context.Context, expected, old time.Time) error {
 	for page := (state.Page{Limit: state.MaxLimit}); ; {
 		var items []state.Replication
 		var next string
@@ -136,7 +147,7 @@ func (p *Points) tick(ctx context.Context, expected time.Time) error {
 			return err
 		}
 		for _, rec := range items {
-			if err := p.keep(ctx, rec, expected); err != nil {
+			if err := p.keep(ctx, rec, expected, old); err != nil {
 				if ctx.Err() != nil {
 					return ctx.Err()
 				}
@@ -153,7 +164,7 @@ func (p *Points) tick(ctx context.Context, expected time.Time) error {
 func continuous(s state.ReplicationState) bool { return s == state.Continuous }
 
 // keep makes one server's point if one is due, and drops those that nothing keeps.
-func (p *Points) keep(ctx context.Context, rec state.Replication, expected time.Time) error {
+func (p *Points) keep(ctx context.Context, rec state.Replication, expected, old time.Time) error {
 	if !rec.Staged || rec.Teardown {
 		return nil
 	}
@@ -173,7 +184,7 @@ func (p *Points) keep(ctx context.Context, rec state.Replication, expected time.
 			err = nil
 		}
 	}
-	return errors.Join(err, p.expire(ctx, rec.ServerID, rules, expected))
+	return errors.Join(err, p.expire(ctx, rec.ServerID, rules, old))
 }
 
 // expire drops what no rule keeps. What is pinned stays until nobody uses it, whatever the rules say.

@@ -227,6 +227,43 @@ func TestScheduler(t *testing.T) {
 	})
 }
 
+// A clock that was set a month ahead, and right again after three instants, has cost nothing that it called old.
+func TestAClockSetAheadExpiresLittle(t *testing.T) {
+	f := setup(t)
+	defer f.store.Close()
+	v := f.server(t, "s-1", state.DRS, state.Continuous)
+	right := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	old := time.Time{}
+	tick := func(now time.Time) {
+		old = horizon(old, now)
+		require.NoError(t, f.points.tick(t.Context(), now, old))
+	}
+	for range 48 {
+		right = right.Add(interval)
+		tick(right)
+	}
+	before := f.all(t, v)
+	require.Greater(t, len(before), 10)
+	for range 3 {
+		right = right.Add(interval)
+		tick(right.Add(30 * 24 * time.Hour))
+	}
+	right = right.Add(interval)
+	tick(right)
+	require.Equal(t, right, old)
+	kept := map[string]bool{}
+	for _, p := range f.all(t, v) {
+		kept[p.ID] = true
+	}
+	lost := 0
+	for _, p := range before {
+		if !kept[p.ID] {
+			lost++
+		}
+	}
+	require.LessOrEqual(t, lost, 6, "what an hour takes; all but one were old by the clock")
+}
+
 func TestTake(t *testing.T) {
 	f := setup(t)
 	defer f.store.Close()
