@@ -63,8 +63,8 @@ bench: deps build ## figures and ratios against peers, medians of alternating ru
 
 SOAK ?= 1h
 .PHONY: soak
-soak: deps build ## random faults against a busy PostgreSQL for SOAK (default 1h; 10m is the short form), the replica proven all the while (root)
-	UNDERSTUDY_SOAK=$(SOAK) $(GO) test -run '^TestSoak$$' -count 1 -v -timeout 0 ./e2e/soak # every wait in it has a limit of its own
+soak: deps ## random faults against a busy PostgreSQL for SOAK (default 1h; 10m is the short form), the replica proven all the while (root)
+	UNDERSTUDY_SOAK=$(SOAK) $(GO) test -run '^TestSoak$$' -count 1 -v -timeout 0 ./e2e/soak # every wait in it has a limit of its own; it builds what it tests
 
 .PHONY: generate
 generate: deps ## BPF object, API types, protobuf

@@ -63,7 +63,7 @@ func (s *Server) Start(t T) {
 	cmd := exec.Command(s.Binary, args...)
 	cmd.Env = append(os.Environ(), s.Extra...)
 	s.Process = Start(t, "understudy serve", cmd)
-	Eventually(t, 30*time.Second, "the server answers", func() (bool, string) {
+	Eventually(t, 2*time.Minute, "the server answers", func() (bool, string) {
 		if s.Ended() {
 			t.Fatalf("understudy serve ended: %v\n%s", s.Err(), s.Log())
 		}
@@ -227,7 +227,7 @@ func (a *Agent) Start(t T) {
 func (a *Agent) ServerID(t T) string {
 	t.Helper()
 	id := ""
-	Eventually(t, 30*time.Second, "the agent registers", func() (bool, string) {
+	Eventually(t, 2*time.Minute, "the agent registers", func() (bool, string) {
 		if a.Ended() {
 			t.Fatalf("understudy agent ended: %v\n%s", a.Err(), a.Log())
 		}

@@ -23,6 +23,7 @@ const (
 	linkPart
 	serverPart // whether it answers
 	loadPart
+	clockPart
 )
 
 // fault is something that breaks, and what ends it.
@@ -33,8 +34,6 @@ type fault struct {
 	begin   func(l *lab, rng *rand.Rand) (end func())
 }
 
-// The machine's clock is nobody's to jump, and a time namespace moves the monotonic clock only, which does not jump on any machine: steps of
-// the wall clock are left to the tests of the source, where both clocks are the test's.
 var faults = []fault{
 	{"agent killed", agentPart, true, func(l *lab, _ *rand.Rand) func() {
 		l.agent.Kill()
@@ -61,6 +60,15 @@ var faults = []fault{
 	{"staging disk full", serverPart, true, (*lab).fill},
 	{"ring overflown by a burst", linkPart | loadPart, true, (*lab).burst},
 	{"burst of writes", loadPart, true, (*lab).write},
+	{"ring overflown while the agent is stopped by SIGSTOP", agentPart | loadPart, true, func(l *lab, rng *rand.Rand) func() {
+		thaw := l.freeze(l.agent.Process)
+		l.write(rng)
+		return thaw
+	}},
+	{"a disk grows", agentPart | loadPart, true, (*lab).grow},
+	{"a disk shrinks", agentPart | loadPart, false, (*lab).shrink},
+	{"the agent's clock jumps", clockPart, true, func(l *lab, rng *rand.Rand) func() { return l.jumps(l.agentClock, "agent's", rng, agentOff) }},
+	{"the server's clock jumps", clockPart, true, func(l *lab, rng *rand.Rand) func() { return l.jumps(l.serverClock, "server's", rng, serverOff) }},
 	{"everything killed at once", agentPart | serverPart, false, func(l *lab, _ *rand.Rand) func() {
 		l.agent.Kill()
 		l.server.Kill()

@@ -12,7 +12,6 @@ import (
 	"testing"
 	"time"
 
-	drstypes "github.com/aws/aws-sdk-go-v2/service/drs/types"
 	"github.com/stretchr/testify/require"
 
 	"github.com/understudy-dr/understudy/e2e/harness"
@@ -20,11 +19,12 @@ import (
 	"github.com/understudy-dr/understudy/internal/operatorapi/schema"
 )
 
-// choice is an instant to take back: what export is asked for, and where the instant is that was meant, if one was.
+// choice is an instant to take back: what export is asked for, and the instant that was meant, if one was.
 type choice struct {
-	args  []string
-	at    time.Time
-	epoch uint64
+	args     []string
+	at       time.Time // by the agent's clock
+	from, to time.Time // it lies between these
+	epoch    uint64
 }
 
 // choose takes an instant of any window, a position of one, a kept point, or the newest.
@@ -50,6 +50,7 @@ func choose(rng *rand.Rand, p schema.Points) (choice, bool) {
 // verify takes one instant back, all disks of it, and proves it.
 func (l *lab) verify(rng *rand.Rand, when string) {
 	l.t.Helper()
+	begun := time.Now()
 	proven := l.t.Run(fmt.Sprintf("%d %s", l.verified+1, when), func(t *testing.T) {
 		c, images, ok := l.export(t, rng)
 		if !ok {
@@ -60,6 +61,7 @@ func (l *lab) verify(rng *rand.Rand, when string) {
 	if !proven {
 		l.t.FailNow()
 	}
+	l.proof = max(l.proof, time.Since(begun))
 }
 
 // tries bounds how often an instant is chosen anew. What was offered may be gone when it is asked for: reclaimed, or its epoch was
@@ -84,6 +86,10 @@ func (l *lab) export(t *testing.T, rng *rand.Rand) (choice, [3]string, bool) {
 				if err = l.exportAt(t, c, images); err == nil {
 					if c.epoch > 0 {
 						l.epochs[c.epoch] = true
+					}
+					c.from, c.to = l.agentClock.when(c.at)
+					if now := time.Now(); c.to.After(now) { // the clock was set back, and the times of writes wait for it
+						c.to = now
 					}
 					return c, images, true
 				}
@@ -118,10 +124,11 @@ func forgivable(err error) bool {
 // exportAt writes the first disk as chosen and the others at the position that this was.
 func (l *lab) exportAt(t *testing.T, c choice, images [3]string) error {
 	args := c.args
-	for i, d := range []*harness.Disk{l.database, l.files, l.raw} {
+	for _, i := range []int{2, 0, 1} { // the raw disk first: it is the one that some points lack
+		d := l.disks()[i]
 		said, err := l.server.TryCLI(t.Context(), append(append([]string{"export", "--server", l.id, "--device", d.Device}, args...), images[i])...)
 		if err != nil {
-			return errors.Join(err, remove(images[:i]))
+			return errors.Join(err, remove(images))
 		}
 		_, after, _ := strings.Cut(said, "(position ")
 		position, _, _ := strings.Cut(after, ")")
@@ -133,10 +140,12 @@ func (l *lab) exportAt(t *testing.T, c choice, images [3]string) error {
 	return nil
 }
 
-func remove(files []string) error {
+func remove(files [3]string) error {
 	var all error
 	for _, f := range files {
-		all = errors.Join(all, os.Remove(f))
+		if err := os.Remove(f); !errors.Is(err, os.ErrNotExist) {
+			all = errors.Join(all, err)
+		}
 	}
 	return all
 }
@@ -156,9 +165,11 @@ func (l *lab) prove(t *testing.T, c choice, images [3]string) {
 	require.NoError(t, err)
 	proven := 0
 	if !c.at.IsZero() {
-		least, most := l.stamps.Around(c.at)
-		require.True(t, least <= n && n <= most, "as of %s there were between %d and %d writes, the copy has %d", c.at, least, most, n)
-		proven, err = l.churn.Judge(filepath.Join(files, churned), c.at)
+		least, _ := l.stamps.Around(c.from)
+		_, most := l.stamps.Around(c.to)
+		require.True(t, least <= n && n <= most, "as of %s, which lies between %s and %s, there were between %d and %d writes, the copy has %d",
+			c.at, c.from, c.to, least, most, n)
+		proven, err = l.churn.JudgeBetween(filepath.Join(files, churned), c.from, c.to)
 		require.NoError(t, err)
 	}
 	rows := l.startCopy(t, c, filepath.Join(database, "data"), filepath.Join(dir, "socket"))
@@ -167,7 +178,7 @@ func (l *lab) prove(t *testing.T, c choice, images [3]string) {
 	require.NoError(t, harness.Check(t, "ext4", devices[0]))
 	require.NoError(t, harness.Check(t, "xfs", devices[1]))
 	l.verified++
-	l.logf("proven: %s: %d stamped writes, %d files, %d transactions", strings.Join(c.args, " "), n, proven, rows)
+	l.logf("proven: %s (within %s): %d stamped writes, %d files, %d transactions", strings.Join(c.args, " "), c.to.Sub(c.from), n, proven, rows)
 }
 
 // startCopy starts PostgreSQL on the copy, which recovers as from a crash, and asks it.
@@ -178,7 +189,7 @@ func (l *lab) startCopy(t *testing.T, c choice, data, socket string) int {
 	pg.Start(t)
 	require.NoError(t, pg.Balanced(t))
 	if !c.at.IsZero() && !l.bench.Ended() {
-		_, err := pg.Judge(t, l.bench.Through(t, c.at), c.at)
+		_, err := pg.JudgeBetween(t, l.bench.Through(t, c.to), c.from, c.to)
 		require.NoError(t, err)
 	}
 	rows, err := strconv.Atoi(pg.Query(t, "SELECT count(*) FROM ledger")[0])
@@ -190,10 +201,7 @@ func (l *lab) startCopy(t *testing.T, c choice, data, socket string) int {
 // finish: nothing is broken any more. Replication comes back by itself, the load ends, and the replica is the disks.
 func (l *lab) finish() {
 	t := l.t
-	since := time.Now()
-	l.server.WaitState(t, l.id, drstypes.DataReplicationStateContinuous, wellAgain)
-	l.slowest = max(l.slowest, time.Since(since))
-	l.logf("continuous")
+	l.logf("continuous after %s", l.well().Round(time.Second))
 	l.verify(rand.New(rand.NewPCG(l.seed, 0)), "in the end")
 	l.bench.Finish(t)
 	require.NoError(t, l.endLoad())
@@ -201,8 +209,10 @@ func (l *lab) finish() {
 	for _, m := range l.mounts {
 		harness.Unmount(t, m)
 	}
-	now := time.Now()
-	harness.Eventually(t, 2*time.Minute, "everything written is recoverable", func() (bool, string) {
+	ahead := l.agentClock.most() + time.Second // no write has a later time
+	l.agentClock.jump(time.Now(), ahead)
+	now := time.Now().Add(ahead)
+	harness.Eventually(t, patience, "everything written is recoverable", func() (bool, string) {
 		p, err := l.points(t)
 		if err != nil {
 			return false, err.Error()
@@ -221,7 +231,7 @@ func (l *lab) identical(t *testing.T) {
 	dir := t.TempDir()
 	images := [3]string{filepath.Join(dir, "database.raw"), filepath.Join(dir, "files.raw"), filepath.Join(dir, "raw.raw")}
 	require.NoError(t, l.exportAt(t, choice{args: []string{"--latest"}}, images))
-	for i, d := range []*harness.Disk{l.database, l.files, l.raw} {
+	for i, d := range l.disks() {
 		require.NoError(t, harness.Identical(d.Device, images[i]))
 	}
 	l.logf("the replica is the disks, bit for bit")

@@ -137,18 +137,21 @@ func (c *Churn) known() []file {
 
 // Judge checks a recovered copy of the directory against what was acknowledged by the instant, and returns how many
 // files it proved.
-func (c *Churn) Judge(dir string, at time.Time) (int, error) {
+func (c *Churn) Judge(dir string, at time.Time) (int, error) { return c.JudgeBetween(dir, at, at) }
+
+// JudgeBetween is Judge of a copy as of an instant that is known to lie between two.
+func (c *Churn) JudgeBetween(dir string, from, to time.Time) (int, error) {
 	proved := 0
 	for _, f := range c.known() {
 		body, err := os.ReadFile(filepath.Join(dir, f.name))
 		there := err == nil
-		mustBe := !f.acked.After(at) && (f.removing.IsZero() || f.removing.After(at))
-		mayNotBe := f.begun.After(at) || (!f.remove.IsZero() && !f.remove.After(at))
+		mustBe := !f.acked.After(from) && (f.removing.IsZero() || f.removing.After(to))
+		mayNotBe := f.begun.After(to) || (!f.remove.IsZero() && !f.remove.After(from))
 		switch {
 		case mustBe && !there:
 			return proved, fmt.Errorf("%s was acknowledged at %s and is missing: %w", f.name, f.acked, err)
 		case mayNotBe && there:
-			return proved, fmt.Errorf("%s is there, written after or removed before %s", f.name, at)
+			return proved, fmt.Errorf("%s is there, written after %s or removed before %s", f.name, to, from)
 		case mustBe:
 			sum := sha256.Sum256(body)
 			if got := hex.EncodeToString(sum[:]); !bytes.Equal([]byte(got), []byte(f.sum)) {

@@ -205,6 +205,12 @@ type Verdict struct {
 // are one after another, so its rows are its first ones.
 func (p *Postgres) Judge(t harness.T, txs []Transaction, at time.Time) (Verdict, error) {
 	t.Helper()
+	return p.JudgeBetween(t, txs, at, at)
+}
+
+// JudgeBetween is Judge of a copy as of an instant that is known to lie between two.
+func (p *Postgres) JudgeBetween(t harness.T, txs []Transaction, from, to time.Time) (Verdict, error) {
+	t.Helper()
 	found := map[int]int{}
 	for _, row := range p.Query(t, "SELECT client, count(*) FROM ledger GROUP BY client") {
 		var c, n int
@@ -217,27 +223,27 @@ func (p *Postgres) Judge(t harness.T, txs []Transaction, at time.Time) (Verdict,
 	var v Verdict
 	for _, tx := range txs {
 		switch {
-		case !tx.End.After(at):
+		case !tx.End.After(from):
 			acked[tx.Client]++
 			v.Before++
-		case !tx.Begun.After(at):
+		case !tx.Begun.After(to):
 			v.Flight++
 		default:
 			v.After++
 		}
-		if !tx.Begun.After(at) {
+		if !tx.Begun.After(to) {
 			begun[tx.Client]++
 		}
 	}
 	for c, n := range found {
 		v.Found += n
 		if n > begun[c] {
-			return v, fmt.Errorf("client %d: %d transactions on the copy, only %d were begun by %s", c, n, begun[c], at)
+			return v, fmt.Errorf("client %d: %d transactions on the copy, only %d were begun by %s", c, n, begun[c], to)
 		}
 	}
 	for c, n := range acked {
 		if found[c] < n {
-			return v, fmt.Errorf("client %d: %d transactions were acknowledged by %s, the copy has %d", c, n, at, found[c])
+			return v, fmt.Errorf("client %d: %d transactions were acknowledged by %s, the copy has %d", c, n, from, found[c])
 		}
 	}
 	return v, nil

@@ -58,7 +58,7 @@ func (p *Postgres) Sound(t harness.T) error {
 func (b *Bench) Through(t harness.T, at time.Time) []Transaction {
 	t.Helper()
 	var txs []Transaction
-	harness.Eventually(t, time.Minute, "pgbench logs what was begun after "+at.Format(time.RFC3339Nano), func() (bool, string) {
+	harness.Eventually(t, 3*time.Minute, "pgbench logs what was begun after "+at.Format(time.RFC3339Nano), func() (bool, string) {
 		if b.Ended() {
 			t.Fatalf("pgbench ended: %v\n%s", b.Err(), b.Log())
 		}
