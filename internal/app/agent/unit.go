@@ -36,6 +36,8 @@ RestartSec=5
 # What only a person can change: another owner of a disk, a copy of another machine, no permission.
 RestartPreventExitStatus=4 5
 OOMScoreAdjust=-500
+# The machine's own programs come first. Niceness alone counts for little between services: each is scheduled as a group.
+CPUWeight=50
 # When it ends, its guard thaws what is frozen, and ends by itself.
 KillMode=process
 # BPF programs, the frame numbers of pages, taking over pinned programs, freezing; then to open any mount point, to lock the
