@@ -75,9 +75,9 @@ func (p *Postgres) stop(t harness.T) {
 	if _, err := os.Stat(filepath.Join(p.Data, "postmaster.pid")); err != nil {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 4*time.Minute)
 	defer cancel()
-	if _, err := harness.Try(ctx, "setpriv", p.as("pg_ctl", "stop", "-w", "-m", "fast", "-D", p.Data)...); err != nil {
+	if _, err := harness.Try(ctx, "setpriv", p.as("pg_ctl", "stop", "-w", "-t", "180", "-m", "fast", "-D", p.Data)...); err != nil {
 		t.Logf("cleanup: %v", err)
 	}
 }
@@ -137,7 +137,7 @@ func (b *Bench) Finish(t harness.T) {
 	}
 	select {
 	case <-b.Done():
-	case <-time.After(30 * time.Second):
+	case <-time.After(2 * time.Minute):
 		t.Fatalf("pgbench does not end:\n%s", b.Log())
 	}
 	if b.Err() != nil {
