@@ -71,8 +71,7 @@ func (p *Protected) pointOfARootFileSystem(t *testing.T) {
 	require.Contains(t, point.FileSystems, "/")
 	require.Empty(t, point.Warnings)
 	p.Run(t, "rm /srv/before/f3; echo other > /srv/before/f4; "+files("/srv", "after", 2, 64))
-	p.Reached(t, point.Position)
-	image := p.Export(t, "/dev/vda", "--position", fmt.Sprint(point.Position))
+	image := p.Export(t, "/dev/vda", "--point", p.Kept(t, 1)[0].ID)
 	Root(t, image, []string{"ro", "noload"}, func(dir string) {
 		require.NoError(t, checkSums(t, filepath.Join(dir, "srv/before")))
 		require.NoDirExists(t, filepath.Join(dir, "srv/after"))

@@ -29,7 +29,7 @@ func TestLockdownConfidentiality(t *testing.T) {
 		st := p.Status(t)
 		require.Equal(t, "bitmap", st.Capture)
 		require.Contains(t, st.CaptureWhy, "confidentiality")
-		require.Contains(t, p.Journal(t), "mode=bitmap")
+		require.Contains(t, p.Run(t, "journalctl -u understudy-agent -o cat --no-pager | grep 'making a new capture'"), "mode=bitmap")
 
 		p.Run(t, files("/srv", "before", 10, 1024))
 		p.Settled(t)

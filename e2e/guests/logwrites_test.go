@@ -9,7 +9,7 @@ import (
 )
 
 // logOf writes a log as the kernel does.
-func logOf(t *testing.T, entries ...any) *bytes.Reader {
+func logOf(t *testing.T, entries ...any) *Log {
 	t.Helper()
 	const unit = 512
 	var out bytes.Buffer
@@ -37,7 +37,9 @@ func logOf(t *testing.T, entries ...any) *bytes.Reader {
 		}
 	}
 	pad()
-	return bytes.NewReader(out.Bytes())
+	log, err := OpenLog(bytes.NewReader(out.Bytes()))
+	require.NoError(t, err)
+	return log
 }
 
 func TestReplayOfALog(t *testing.T) {
@@ -45,7 +47,7 @@ func TestReplayOfALog(t *testing.T) {
 	log := logOf(t, logEntry{Sector: 4, Sectors: 2}, one, logEntry{Flags: logMark, Data: 5}, "first",
 		logEntry{Sector: 5, Sectors: 1}, two, logEntry{}, logEntry{Sector: 4, Sectors: 1, Flags: logDiscard}, logEntry{Flags: logMark, Data: 6}, "second")
 	states := map[string][]byte{}
-	require.NoError(t, Replay(log, 8*512, func(name string, disk []byte) error {
+	require.NoError(t, log.Replay(8*512, func(name string, disk []byte) error {
 		states[name] = bytes.Clone(disk)
 		return nil
 	}))
@@ -60,8 +62,9 @@ func TestReplayOfALog(t *testing.T) {
 }
 
 func TestReplayRefusesWhatIsNoLog(t *testing.T) {
+	_, err := OpenLog(bytes.NewReader(make([]byte, 4096)))
+	require.ErrorContains(t, err, "no log of dm-log-writes")
 	none := func(string, []byte) error { return nil }
-	require.ErrorContains(t, Replay(bytes.NewReader(make([]byte, 4096)), 4096, none), "no log of dm-log-writes")
-	require.ErrorContains(t, Replay(logOf(t, logEntry{Sector: 7, Sectors: 2}, make([]byte, 1024)), 8*512, none), "beyond the disk")
-	require.ErrorContains(t, Replay(logOf(t, logEntry{Sector: 0, Sectors: 2}), 8*512, none), "EOF")
+	require.ErrorContains(t, logOf(t, logEntry{Sector: 7, Sectors: 2}, make([]byte, 1024)).Replay(8*512, none), "beyond the disk")
+	require.ErrorContains(t, logOf(t, logEntry{Sector: 0, Sectors: 2}).Replay(8*512, none), "EOF")
 }

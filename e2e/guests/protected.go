@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -150,13 +151,15 @@ func (p *Protected) Points(t *testing.T) schema.Points {
 	return out
 }
 
-// Reached waits until the server can recover a position.
-func (p *Protected) Reached(t *testing.T, position uint64) {
+// Kept waits until the server has made recovery points of so many that are application consistent, and returns them in their order.
+func (p *Protected) Kept(t *testing.T, n int) (kept []schema.Point) {
 	t.Helper()
-	harness.EventuallyEvery(t, pollEvery, patience, fmt.Sprintf("position %d is recoverable", position), func() (bool, string) {
-		latest := p.Points(t).Latest
-		return latest != nil && latest.Position >= position, fmt.Sprintf("latest %v", latest)
+	harness.EventuallyEvery(t, pollEvery, patience, fmt.Sprintf("%d application-consistent points are kept", n), func() (bool, string) {
+		kept = slices.DeleteFunc(p.Points(t).Points, func(k schema.Point) bool { return k.Consistency != "application" })
+		return len(kept) >= n, fmt.Sprintf("%d are", len(kept))
 	})
+	require.Len(t, kept, n)
+	return kept
 }
 
 // Settled waits until what was written up to now, by the guest's clock, is recoverable.
