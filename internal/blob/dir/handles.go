@@ -23,6 +23,8 @@ type handle struct {
 	name string
 	open func() (vfs.File, error) // opens once
 	refs int                      // under handles.mu
+
+	readers streams
 }
 
 func (h *handles) init(fsys vfs.FS) {
@@ -33,6 +35,9 @@ func (h *handles) readAt(name string, p []byte, off int64) error {
 	e := h.acquire(name)
 	file, err := e.open()
 	if err == nil {
+		if from, n := e.readers.note(off, int64(len(p))); n > 0 {
+			vfs.WillNeed(file, from, n)
+		}
 		err = vfs.ReadFull(file, p, off)
 	} else {
 		h.forgetHandle(e) // the name may come to exist
@@ -44,7 +49,11 @@ func openFile(fsys vfs.FS, name string) (vfs.File, error) {
 	if _, err := statFile(fsys, name); err != nil {
 		return nil, err
 	}
-	return fsys.Open(name)
+	file, err := fsys.Open(name)
+	if err == nil {
+		vfs.AtRandom(file)
+	}
+	return file, err
 }
 
 func (h *handles) acquire(name string) *handle {
