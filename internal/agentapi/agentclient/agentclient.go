@@ -28,6 +28,10 @@ func Transport(c *tls.Config, proxy func(*http.Request) (*url.URL, error)) *http
 	}
 }
 
+// Interval is when to ask again after an answer that wants it every so often: up to a tenth sooner, never later. Agents that
+// asked at the same moment, as all do whose questions waited for one pause of the server, would else do so ever after.
+func Interval(every time.Duration) time.Duration { return every - rand.N(every/10+1) }
+
 const (
 	firstWait   = 2 * time.Second
 	longestWait = 20 * time.Second // an agent is missed after a minute

@@ -47,6 +47,24 @@ func TestSpread(t *testing.T) {
 	}
 }
 
+// TestInterval: agents that asked at one moment ask again spread over a tenth of the time that they wait, and none later than it
+// was told.
+func TestInterval(t *testing.T) {
+	const every = 30 * time.Second
+	var tenths [10]int
+	for range 10_000 {
+		sooner := every - Interval(every)
+		require.GreaterOrEqual(t, sooner, time.Duration(0))
+		require.LessOrEqual(t, sooner, every/10)
+		tenths[min(9, int(sooner*100/every))]++
+	}
+	for _, n := range tenths {
+		require.InDelta(t, 1000, n, 200)
+	}
+	require.LessOrEqual(t, Interval(time.Second), time.Second)
+	require.Zero(t, Interval(0))
+}
+
 // counted counts the connections that come.
 type counted struct {
 	net.Listener

@@ -201,7 +201,7 @@ func (a *session) act(ctx context.Context, got answer) (wait time.Duration, done
 		a.points.told(m)
 	}
 	a.auto.Store(m.AutoReplicateNewDisks)
-	wait = max(time.Duration(m.NextHandshakeSeconds)*time.Second, time.Second)
+	wait = agentclient.Interval(max(time.Duration(m.NextHandshakeSeconds)*time.Second, time.Second))
 	switch m.Desired {
 	case agentpb.Desired_DESIRED_RUN:
 		if m.ReplicationAddress == "" {

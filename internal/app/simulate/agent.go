@@ -97,8 +97,10 @@ func (a *agent) run(ctx context.Context, first time.Duration) {
 
 // ask handshakes once and tells when to do so again.
 func (a *agent) ask(ctx context.Context) time.Duration {
-	call, cancel := context.WithTimeout(ctx, handshakeTimeout)
+	// The end of the run is no deadline of the call, of which the server would be told, and which it may find passed before we do.
+	call, cancel := context.WithTimeout(context.WithoutCancel(ctx), handshakeTimeout)
 	defer cancel()
+	defer context.AfterFunc(ctx, cancel)()
 	every := a.fleet.cfg.Every
 	if every == 0 {
 		every = defaultEvery
@@ -118,7 +120,7 @@ func (a *agent) ask(ctx context.Context) time.Duration {
 	if a.fleet.cfg.Every == 0 {
 		every = max(time.Second, time.Duration(m.GetNextHandshakeSeconds())*time.Second)
 	}
-	return every - min(took, every)
+	return max(0, agentclient.Interval(every)-took)
 }
 
 func (a *agent) report(now time.Time) *agentpb.HandshakeRequest {

@@ -79,7 +79,7 @@ func TestFleet(t *testing.T) {
 		require.Equal(t, int64(20), r.Registration.Count)
 		require.Empty(t, r.FirstFailures)
 		require.Zero(t, r.Handshake.Errors)
-		require.GreaterOrEqual(t, r.Handshake.Count, int64(20*5))
+		require.GreaterOrEqual(t, r.Handshake.Count, int64(20*2), "more than once each, however slow the machine")
 		require.Positive(t, r.Probe.Count)
 		require.LessOrEqual(t, r.Handshake.P50, r.Handshake.P99)
 	}
