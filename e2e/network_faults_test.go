@@ -249,7 +249,7 @@ func TestNetworkIsTooSlow(t *testing.T) {
 	slow(t, 35)
 	s := newSite(t)
 	harness.Run(t, "tc", "qdisc", "add", "dev", s.data.near, "root", "tbf", "rate", "2mbit", "burst", "32kb", "latency", "400ms")
-	s.protect(t, "", "--ring-mib", "1")
+	s.protect(t, "", "--ring-mib", "1", "--backlog-mib", "1")
 	ctx, stop := context.WithCancel(t.Context())
 	var writing sync.WaitGroup
 	writing.Go(func() {

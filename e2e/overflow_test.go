@@ -40,7 +40,7 @@ func TestOverflowEndsByItself(t *testing.T) {
 	t.Parallel()
 	o := newOne(t)
 	o.server.InitializeDRS(t)
-	o.agent = o.server.NewAgent(t, "drs", filepath.Join(o.dir, "agent"), []string{o.disk.Device}, "--ring-mib", "4")
+	o.agent = o.server.NewAgent(t, "drs", filepath.Join(o.dir, "agent"), []string{o.disk.Device}, "--ring-mib", "4", "--backlog-mib", "0")
 	o.id = o.agent.ServerID(t)
 	o.continuous(t)
 	const mbps, link = 8, 1e6

@@ -52,6 +52,7 @@ type agentFlags struct {
 	AllBlocks       bool              `help:"Replicate what no file system uses, too: deleted files, and what is hidden between them." name:"all-blocks"`
 	VerifyEvery     time.Duration     `help:"Compare disks and journal once in so long, and send again what differs; 0 never does." name:"verify-every" default:"168h"`
 	RingMiB         int               `help:"Memory that holds captured writes until they are acknowledged: a power of two." name:"ring-mib" default:"256"`
+	BacklogMiB      uint16            `help:"Memory that may be taken, besides, for writes that the ring has no room to keep while the link is down or slow; 0 takes none." name:"backlog-mib" default:"256"`
 }
 
 func (c agentFlags) config(devices []string, log *slog.Logger) agent.Config {
@@ -61,7 +62,7 @@ func (c agentFlags) config(devices []string, log *slog.Logger) agent.Config {
 		Tags: c.Tags, ProxyAddress: c.ProxyAddress, NoReplication: c.NoReplication, RingBytes: c.RingMiB << 20, Log: log,
 		CaptureMode: capture.Mode(c.CaptureMode), PointInterval: c.PointInterval, HoldAtMost: c.HoldAtMost,
 		HooksDir: c.HooksDir, ScriptTimeout: c.ScriptTimeout, Freeze: c.Freeze, FreezeAtMost: c.FreezeAtMost, PointsEvery: c.PointsEvery,
-		AllBlocks: c.AllBlocks, VerifyEvery: c.VerifyEvery,
+		AllBlocks: c.AllBlocks, VerifyEvery: c.VerifyEvery, BacklogBytes: int(c.BacklogMiB) << 20,
 	}
 }
 
@@ -131,13 +132,14 @@ type agentDoctorCmd struct {
 	DataAddress  string   `help:"The replication server's host:port, where it is not port 1500 of the endpoint." name:"data-address"`
 	ProxyAddress string   `help:"Proxy to the control port, as https://proxy:3128/." name:"proxy-address"`
 	RingMiB      int      `help:"The ring that is to be used." name:"ring-mib" default:"256"`
+	BacklogMiB   uint16   `help:"The backlog that is to be used." name:"backlog-mib" default:"256"`
 	CaptureMode  string   `help:"The way of capturing that is to be used." name:"capture-mode" enum:"auto,payload,bitmap,scan" default:"auto"`
 	JSON         bool     `help:"Print JSON."`
 }
 
 func (c *agentDoctorCmd) Run(ctx context.Context) error {
 	d := agent.Examine(ctx, agent.Examination{Devices: c.Devices, Endpoint: c.Endpoint, CACert: c.CACert, DataAddress: c.DataAddress,
-		ProxyAddress: c.ProxyAddress, RingBytes: c.RingMiB << 20, CaptureMode: capture.Mode(c.CaptureMode)})
+		ProxyAddress: c.ProxyAddress, RingBytes: c.RingMiB << 20, BacklogBytes: int(c.BacklogMiB) << 20, CaptureMode: capture.Mode(c.CaptureMode)})
 	if !c.JSON {
 		d.Print(os.Stdout)
 	} else if err := printJSON(d); err != nil {

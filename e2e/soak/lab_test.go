@@ -61,6 +61,7 @@ type lab struct {
 
 const (
 	ringMiB       = 8
+	backlogMiB    = 24   // less than a burst, too
 	stampedBlocks = 4096 // of the raw disk; what is behind them is for bursts
 	rawBytes      = 96 << 20
 	stagingBytes  = 6 << 30
@@ -160,7 +161,8 @@ func (l *lab) protect() {
 	l.server.InitializeDRS(t)
 	l.api = l.server.DRS(t)
 	devices := []string{l.database.Device, l.files.Device, l.raw.Device}
-	l.agent = l.server.PrepareAgent(t, "drs", filepath.Join(l.dir, "agent"), devices, "--ring-mib", strconv.Itoa(ringMiB), "--all-blocks")
+	l.agent = l.server.PrepareAgent(t, "drs", filepath.Join(l.dir, "agent"), devices, "--ring-mib", strconv.Itoa(ringMiB),
+		"--backlog-mib", strconv.Itoa(backlogMiB), "--all-blocks")
 	l.agent.Env = []string{l.agentClock.Env}
 	l.agent.Start(t)
 	l.id = l.agent.ServerID(t)

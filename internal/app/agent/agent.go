@@ -36,6 +36,7 @@ type Config struct {
 	Tags            map[string]string
 	NoReplication   bool
 	RingBytes       int
+	BacklogBytes    int           // of memory, for writes that the ring has no room to keep; 0: none
 	AllBlocks       bool          // also what no file system uses
 	VerifyEvery     time.Duration // disks and journal are compared once in so long; 0: never
 	CaptureMode     capture.Mode  // auto, or one of capture.Modes
@@ -55,6 +56,9 @@ const (
 	DefaultHoldAtMost    = 2 * time.Second
 )
 
+// DefaultBacklogBytes is how much memory writes may take that the ring has no room to keep.
+const DefaultBacklogBytes = 256 << 20
+
 // DefaultVerifyEvery is how long a verify pass takes.
 const DefaultVerifyEvery = 7 * 24 * time.Hour
 
@@ -69,6 +73,9 @@ func (c Config) check() error {
 	}
 	if r := c.RingBytes; r < 1<<20 || r&(r-1) != 0 {
 		return fault.New(fault.Invalid, "agent: --ring-mib", "%d MiB is no power of two from 1 on", r>>20)
+	}
+	if c.BacklogBytes < 0 {
+		return fault.New(fault.Invalid, "agent: --backlog-mib", "%d", c.BacklogBytes>>20).WithHint("0 turns it off")
 	}
 	if c.PointInterval < 0 || c.HoldAtMost < 0 || c.HoldAtMost > consistency.MaxDeadline {
 		return fault.New(fault.Invalid, "agent: --point-interval, --hold-at-most", "%s, %s", c.PointInterval, c.HoldAtMost).

@@ -45,6 +45,7 @@ type Examination struct {
 	DataAddress  string // host:port; port 1500 of the endpoint when empty
 	ProxyAddress string
 	RingBytes    int
+	BacklogBytes int
 	CaptureMode  capture.Mode // auto when empty
 }
 
@@ -59,7 +60,7 @@ func Examine(ctx context.Context, e Examination) Diagnosis {
 	}
 	id, err := machine.Here().Identity()
 	d.check("machine identity", id, err)
-	d.memory(e.RingBytes)
+	d.memory(e.RingBytes + e.BacklogBytes)
 	d.synchronised()
 	if e.Endpoint != "" {
 		d.network(ctx, e)
@@ -132,18 +133,18 @@ func (d Diagnosis) Print(w io.Writer) {
 	}
 }
 
-// spareMemory is what the agent takes besides its ring.
+// spareMemory is what the agent takes besides its ring and its backlog.
 const spareMemory = 300 << 20
 
-func (d *Diagnosis) memory(ring int) {
-	need := uint64(ring) + spareMemory
+func (d *Diagnosis) memory(writes int) {
+	need := uint64(writes) + spareMemory
 	have, err := available()
 	found := fmt.Sprintf("%d MiB available, %d MiB needed at most", have>>20, need>>20)
 	switch {
 	case err != nil:
 		d.add(Check{"memory", Warning, err.Error(), ""})
 	case have < need:
-		d.add(Check{"memory", Warning, found, "free some, or make the ring smaller with --ring-mib: it holds writes while the link is slow"})
+		d.add(Check{"memory", Warning, found, "free some, or take less with --ring-mib and --backlog-mib: they hold writes while the link is slow"})
 	default:
 		d.good("memory", found)
 	}

@@ -68,7 +68,7 @@ func Install(ctx context.Context, i Installation) error {
 // examine stops at what would prevent replication, and tells the rest.
 func (i Installation) examine(ctx context.Context) error {
 	d := Examine(ctx, Examination{Devices: i.Devices, Endpoint: i.Endpoint, CACert: i.CACert, DataAddress: i.DataAddress,
-		ProxyAddress: i.ProxyAddress, RingBytes: i.RingBytes, CaptureMode: i.CaptureMode})
+		ProxyAddress: i.ProxyAddress, RingBytes: i.RingBytes, BacklogBytes: i.BacklogBytes, CaptureMode: i.CaptureMode})
 	for _, c := range d.Checks {
 		if c.Verdict != Good {
 			Diagnosis{[]Check{c}}.Print(i.Out)

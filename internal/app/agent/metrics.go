@@ -28,6 +28,8 @@ func (s Status) Metrics() string {
 	series("updated_timestamp_seconds", "gauge", "When these figures were taken.", fmt.Sprintf(" %d", s.Updated.Unix()))
 	series("ring_bytes", "gauge", "Capacity of the ring of captured writes.", fmt.Sprintf(" %d", s.RingBytes))
 	series("ring_used_bytes", "gauge", "Of it, not acknowledged yet.", fmt.Sprintf(" %d", s.RingUsed))
+	series("backlog_memory_bytes", "gauge", "Memory that writes may take which the ring has no room to keep.", fmt.Sprintf(" %d", s.Backlog))
+	series("backlog_memory_used_bytes", "gauge", "Of it, taken: writes in order, older than those in the ring.", fmt.Sprintf(" %d", s.Waiting))
 	drops := "Writes whose data did not fit the ring or could not be read, since the capture was made."
 	if s.Points != nil {
 		drops = "Events seen; in this mode each ends an epoch."

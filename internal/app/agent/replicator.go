@@ -76,7 +76,8 @@ func (r *replicator) start(ctx context.Context, address string, assigned []*agen
 	if err == nil {
 		config := source.Config{Disks: disks, Agent: buildinfo.Version, Dial: dial, Clock: readClocks,
 			InFlightWrites: func(index uint16) (uint64, error) { return blockdev.InFlightWrites(devs[index]) },
-			Written: func(index uint16) (uint64, error) { return writtenBytes(devs[index]) }, Verify: r.verify(), Log: r.log, Yield: r.yield}
+			Written:        func(index uint16) (uint64, error) { return writtenBytes(devs[index]) }, Verify: r.verify(), Log: r.log, Yield: r.yield,
+			BacklogBytes: r.cfg.BacklogBytes}
 		cutter, err = r.pace(&config, c)
 		if err == nil {
 			r.source, err = source.New(config)

@@ -35,6 +35,8 @@ type Status struct {
 	Reason     string        `json:"epochReason,omitempty"`
 	RingBytes  uint64        `json:"ringBytes"`
 	RingUsed   uint64        `json:"ringUsed"`
+	Backlog    uint64        `json:"backlogBytes"` // memory that older writes may take
+	Waiting    uint64        `json:"backlogUsed"`  // and take
 	Drops      uint64        `json:"drops"`
 	Overflow   bool          `json:"overflowing"`    // writes outrun the link
 	Rounds     uint64        `json:"overflowRounds"` // of reading what was written meanwhile
@@ -135,6 +137,7 @@ func (r *replicator) describe(s *Status) {
 	st := r.source.Status()
 	s.Phase, s.Connected, s.Epoch, s.Reason = string(st.Phase), st.Connected, st.Epoch, st.Reason
 	s.RingBytes, s.RingUsed, s.Drops, s.Gaps = st.RingBytes, st.RingUsed, st.Drops, st.Gaps
+	s.Backlog, s.Waiting = st.Backlog, st.Waiting
 	s.Overflow, s.Rounds = st.Overflow, st.Rounds
 	s.RawBytes, s.WireBytes, s.Rate, s.ETA, s.Limit = st.RawBytes, st.WireBytes, st.Rate, st.ETA.Seconds(), st.Limit
 	s.LagP50, s.LagP99, s.LagSamples = milliseconds(st.Latency.OldestP50), milliseconds(st.Latency.OldestP99), st.Latency.Frames
@@ -145,7 +148,7 @@ func (r *replicator) describe(s *Status) {
 	doubts := r.capture.Doubts()
 	s.Doubts = Doubts{doubts.RecursionMisses, doubts.Lost}
 	if r.cutter != nil {
-		s.RingBytes, s.RingUsed = 0, 0
+		s.RingBytes, s.RingUsed, s.Backlog = 0, 0, 0
 		p := r.cutter.Status()
 		s.Points = &PointStatus{Held: milliseconds(p.Held), Failed: p.Failed}
 		if !p.LastPoint.IsZero() {
@@ -242,6 +245,9 @@ func (s Status) Print(out io.Writer) {
 	} else {
 		fmt.Fprintf(w, "lag\t%s\n", s.LagLine())
 		fmt.Fprintf(w, "ring\t%d of %d KiB waiting for acknowledgement; %d writes dropped, %d gaps\n", s.RingUsed>>10, s.RingBytes>>10, s.Drops, s.Gaps)
+		if s.Waiting > 0 {
+			fmt.Fprintf(w, "backlog\t%d of %d MiB of memory, in order; a restart of the agent now ends in a rescan of what was written\n", (s.Waiting+1<<20-1)>>20, s.Backlog>>20)
+		}
 	}
 	if s.Overflow {
 		fmt.Fprintf(w, "OVERFLOW\twrites outrun the link: what is written is sent without order, and no points are made, until they do not\n")

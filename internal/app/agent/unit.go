@@ -108,6 +108,9 @@ func (c Config) command() []string {
 			args = append(args, o.flag, o.value)
 		}
 	}
+	if c.BacklogBytes != DefaultBacklogBytes {
+		args = append(args, "--backlog-mib", strconv.Itoa(c.BacklogBytes>>20))
+	}
 	if c.VerifyEvery != DefaultVerifyEvery {
 		args = append(args, "--verify-every", c.VerifyEvery.String())
 	}

@@ -7,7 +7,7 @@ import (
 )
 
 // bio is one write as the kernel received it. Its records alias the ring, which is not released before the bio is
-// either sent whole and acknowledged, or found to need no sending.
+// either sent whole and acknowledged, or found to need no sending; or what of the ring was copied (realias).
 type bio struct {
 	parts      []capture.Record
 	start, end uint64 // ring offsets: of its first record, and past its last

@@ -284,7 +284,8 @@ func (x *session) recall() {
 }
 
 // doubt taints an epoch whose baseline is complete and that owes something all the same: a write that was not waited
-// for has completed while nobody looked.
+// for has completed while nobody looked. Where every one was waited for it is what this epoch has dropped, and the records say
+// where that began.
 func (x *session) doubt() {
 	if n := x.cap.OutstandingDropped(); x.cap.Drops() == x.s.ep.drops {
 		x.s.forgiven = n // what completes from now on, recall notices
@@ -296,7 +297,7 @@ func (x *session) doubt() {
 		start, _, any := d.debt.NextSet(0)
 		owes = owes || any && start < from // what joins may owe
 	}
-	if owes {
+	if owes && (x.s.waited != x.s.ep.number || x.cap.Drops() == x.s.ep.drops) {
 		x.taint(x.read)
 	}
 }

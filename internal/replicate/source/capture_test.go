@@ -214,8 +214,9 @@ func (c *fakeCapture) Meta(cell int) uint64 { return c.meta[cell] }
 
 func (c *fakeCapture) SetMeta(cell int, v uint64) {
 	defer c.enter()()
+	first := c.meta[cellLayout] == 0
 	c.meta[cell] = v
-	if cell == cellLayout || cell == cellSlot {
+	if cell == cellLayout && first || cell == cellSlot {
 		e := memory{cells: c}.load()
 		c.openings[journalEpoch{e.journal, e.number}] = opening{base: e.base, seq: len(c.log)}
 	}

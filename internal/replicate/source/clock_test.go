@@ -15,7 +15,7 @@ func TestAStepOfTheClockIsNoLag(t *testing.T) {
 	mono, ahead := 100*second, time.Duration(0)
 	c := &fakeCapture{host: &host{}}
 	c.records = []*record{{Record: capture.Record{Time: mono, Start: 0, End: 64}}}
-	s := &Source{cap: c, clock: clock{read: func() (uint64, time.Time) { return mono, time.Unix(0, int64(mono)).Add(ahead) }}}
+	s := &Source{cap: newBuffered(c, 0), clock: clock{read: func() (uint64, time.Time) { return mono, time.Unix(0, int64(mono)).Add(ahead) }}}
 	s.ep.done = true
 	x := &session{s: s}
 	require.Equal(t, PhaseContinuous, x.phase())

@@ -22,10 +22,11 @@ const (
 	holdFrame     = 5 * time.Millisecond // a frame waits so long for more while one follows the other
 	settleAtMost  = 60 * time.Second     // twice the SCSI command timeout
 	settleAtLeast = time.Second
-	zeroPiece     = 4096      // zeroes are looked for in pieces of this size
-	baseFrame     = 256 << 10 // raw bytes of a baseline frame
-	queueFrames   = 8         // frames between the owner and the sender
-	burst         = 64 << 10  // bytes sent at once under a bandwidth limit
+	zeroPiece     = 4096             // zeroes are looked for in pieces of this size
+	baseFrame     = 256 << 10        // raw bytes of a baseline frame
+	queueFrames   = 8                // frames between the owner and the sender
+	burst         = 64 << 10         // bytes sent at once under a bandwidth limit
+	lingerAtMost  = 10 * time.Second // so long a stop waits for what only memory has to be sent
 )
 
 // Capture is what the source needs of a capture engine; internal/capture says what each method promises.
@@ -114,6 +115,9 @@ type Config struct {
 	// Yield is the first that is called by each goroutine that compresses: what compresses can wait, so the assembly tells its thread to
 	// give way to the programs of the server. What empties the ring can not. May be nil.
 	Yield func()
+
+	// BacklogBytes is the memory that may be taken for captured writes which the ring has no room to keep; 0: none.
+	BacklogBytes int
 
 	Poll       time.Duration // how often an idle ring is looked at; default 2 ms
 	DeadAfter  time.Duration // a link that says nothing for so long is dead; default 15 s

@@ -117,6 +117,8 @@ func (x *session) open(e epoch, all bool) error {
 	e.zeros = !e.fresh
 	s.memory.commit(&e)
 	s.ep = e
+	s.cap.opened()
+	s.waited = 0
 	s.settle = settling{}
 	for _, d := range s.disks {
 		d.rescan, d.same, d.unused = 0, 0, 0

@@ -59,6 +59,9 @@ func (x *session) settleFrame(f *sent, wall int64) {
 		x.remember(fieldOpenAcked)
 	case f.typ == wire.TypeBaselineDone && f.epoch == e.number:
 		x.remember(fieldDone)
+		if x.s.forgiven == 0 {
+			x.s.waited = e.number
+		}
 		x.base = baseline{told: true} // from now on for what joins
 		x.completed()
 		x.s.log.Info("baseline complete", "epoch", e.number, "reason", e.why())

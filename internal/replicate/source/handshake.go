@@ -11,23 +11,13 @@ import (
 	"github.com/understudy-dr/understudy/internal/wire"
 )
 
-// serve dials, says hello and replicates over one connection until it ends. progress tells whether the server
-// acknowledged anything.
+// serve connects and replicates over one connection until it ends. progress tells whether the server acknowledged anything.
 func (s *Source) serve(ctx context.Context) (progress bool, err error) {
-	dialing, cancel := context.WithTimeout(ctx, s.cfg.DeadAfter)
-	raw, err := s.cfg.Dial(dialing)
-	cancel()
-	if err != nil {
-		return false, refusal(err)
-	}
-	conn := wire.NewConn(raw)
-	defer conn.Close()
-	unhook := context.AfterFunc(ctx, func() { conn.Close() })
-	defer unhook()
-	w, err := s.hello(conn)
+	conn, w, err := s.connect(ctx)
 	if err != nil {
 		return false, err
 	}
+	defer conn.Close()
 	x := newSession(s, conn, &w)
 	if err := x.begin(&w); err != nil {
 		return false, err
@@ -36,20 +26,64 @@ func (s *Source) serve(ctx context.Context) (progress bool, err error) {
 	return x.ackedFrames > 0, err
 }
 
-func (s *Source) hello(conn *wire.Conn) (wire.Welcome, error) {
+// connect dials and says hello, which may take long, and tends what waits meanwhile.
+func (s *Source) connect(ctx context.Context) (*wire.Conn, wire.Welcome, error) {
 	var w wire.Welcome
-	hello := wire.Hello{
+	hello, err := s.hello()
+	if err != nil {
+		return nil, w, err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	var conn *wire.Conn
+	var failed error
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if conn, failed = s.dial(ctx); failed == nil {
+			w, failed = s.greet(ctx, conn, hello)
+		}
+	}()
+	served := false
+	defer func() {
+		cancel()
+		<-done
+		if conn != nil && !served {
+			conn.Close()
+		}
+	}()
+	if err := s.tend(done); err != nil {
+		return nil, w, err
+	}
+	served = failed == nil
+	return conn, w, failed
+}
+
+func (s *Source) dial(ctx context.Context) (*wire.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.DeadAfter)
+	defer cancel()
+	raw, err := s.cfg.Dial(ctx)
+	if err != nil {
+		return nil, refusal(err)
+	}
+	return wire.NewConn(raw), nil
+}
+
+// hello is the first frame of a connection.
+func (s *Source) hello() ([]byte, error) {
+	return wire.Message(wire.TypeHello, 0, 0, 0, 0, wire.Hello{
 		Versions: wire.Versions, Agent: s.cfg.Agent, Capture: s.id, Epoch: s.ep.number, Acked: s.ep.acked,
 		Journal: s.ep.journal, Disks: s.wireDisks(),
-	}
-	frame, err := wire.Message(wire.TypeHello, 0, 0, 0, 0, hello)
-	if err != nil {
-		return w, err
-	}
+	})
+}
+
+// greet says hello on a new connection and hears the answer.
+func (s *Source) greet(ctx context.Context, conn *wire.Conn, hello []byte) (w wire.Welcome, err error) {
+	unhook := context.AfterFunc(ctx, func() { conn.Close() })
+	defer unhook()
 	if err := conn.SetDeadline(time.Now().Add(s.cfg.DeadAfter)); err != nil {
 		return w, fault.New(fault.Transient, "source: hello", "%w", err)
 	}
-	if err := conn.Send(frame); err != nil {
+	if err := conn.Send(hello); err != nil {
 		return w, err
 	}
 	f, _, err := conn.Receive(nil)
@@ -134,7 +168,7 @@ func (x *session) begin(w *wire.Welcome) error {
 		x.remember(fieldOpenAcked)
 		if w.BaselineDone {
 			x.remember(fieldDone)
-			if x.cap.Drops() == s.ep.drops {
+			if x.cap.Drops() == s.ep.drops && !s.cap.lost.any() {
 				// What the ring has let go of was acknowledged. Without this a flush that came last would be forgotten,
 				// and BaselineDone may have named its position: no mark would reach that.
 				x.position = max(x.position, s.ep.position(x.read))
@@ -147,6 +181,7 @@ func (x *session) begin(w *wire.Welcome) error {
 		x.endEpoch(x.read)
 		s.log.Info("the epoch ends because the disks have changed", "epoch", s.ep.number, "last", x.gap)
 	}
+	x.mourn() // last: nothing else ends the epoch as early
 	s.log.Info("connected", "journal", w.Journal, "session", w.Session, "epoch", s.ep.number, "durable", w.Durable,
 		"resume", v.resume)
 	return nil

@@ -9,10 +9,11 @@ import (
 /*
 What outlives the agent is kept in the capture's pinned meta cells, and dies with the capture:
 
-	0        layout version (2); 0 in a new capture
+	0        layout version (2, 3); 0 in a new capture
 	1        which slot is current
 	2..24    slot 0
 	25..47   slot 1
+	48       in layout 3: ring offset below which all was acknowledged, although the ring is emptied further
 
 A slot describes one epoch. Opening an epoch fills the other slot and then changes cell 1, so a killed agent leaves
 the old epoch or the new one, never a mixture. Cells of the current slot that change within an epoch mean something
@@ -23,6 +24,9 @@ const (
 	cellSlot   = 1
 	cellSlots  = 2
 
+	cellKept = cellSlots + 2*slotCells
+
+	layoutV3 = 3 // layout 2, while an agent's memory holds what the ring has no more
 	layoutV2 = 2 // counts acknowledged frames; 1 did not
 )
 
@@ -101,9 +105,15 @@ func (m memory) slot() int { return int(m.cells.Meta(cellSlot) & 1) }
 
 func cell(slot, field int) int { return cellSlots + slot*slotCells + field }
 
+// known tells whether the slots are those of this layout.
+func (m memory) known() bool {
+	v := m.cells.Meta(cellLayout)
+	return v == layoutV2 || v == layoutV3
+}
+
 // load returns the zero epoch for a new capture, and for a layout it does not know: then everything is debt.
 func (m memory) load() epoch {
-	if m.cells.Meta(cellLayout) != layoutV2 {
+	if !m.known() {
 		return epoch{}
 	}
 	slot := m.slot()
@@ -125,8 +135,8 @@ func (m memory) load() epoch {
 
 // commit makes e the current epoch, all of it at once.
 func (m memory) commit(e *epoch) {
-	slot := 0
-	if m.cells.Meta(cellLayout) == layoutV2 {
+	slot, known := 0, m.known()
+	if known {
 		slot = 1 - m.slot()
 	}
 	set := func(f int, v uint64) { m.cells.SetMeta(cell(slot, f), v) }
@@ -152,7 +162,29 @@ func (m memory) commit(e *epoch) {
 		set(fieldJournal+i, binary.LittleEndian.Uint64(id[8*i:]))
 	}
 	m.cells.SetMeta(cellSlot, uint64(slot))
-	m.cells.SetMeta(cellLayout, layoutV2)
+	if !known {
+		m.cells.SetMeta(cellLayout, layoutV2)
+	}
+}
+
+// mark says that the ring is emptied further than from, up to where all was acknowledged.
+func (m memory) mark(from uint64) {
+	m.cells.SetMeta(cellKept, from)
+	if m.cells.Meta(cellLayout) != layoutV3 {
+		m.cells.SetMeta(cellLayout, layoutV3)
+	}
+}
+
+// unmark says that it is not.
+func (m memory) unmark() {
+	if m.cells.Meta(cellLayout) == layoutV3 {
+		m.cells.SetMeta(cellLayout, layoutV2)
+	}
+}
+
+// marked is what mark was last told.
+func (m memory) marked() (from uint64, ok bool) {
+	return m.cells.Meta(cellKept), m.cells.Meta(cellLayout) == layoutV3
 }
 
 // put changes one cell of the current epoch.

@@ -38,6 +38,8 @@ type model struct {
 	chunk  int  // ChunkBytes; 0: small
 	change bool // disks come and grow
 
+	backlog int // BacklogBytes
+	losses  int // agents that found that the one before died with something in memory
 	outran  func() bool
 	verify  Verify
 	planted map[planted]bool // blocks that were changed behind the capture's back
@@ -71,7 +73,7 @@ func (m *model) config(dial func(context.Context) (net.Conn, error)) Config {
 		dial = m.server.dial
 	}
 	return Config{
-		Verify: m.verify, Pacer: m.pacer, Tracked: m.host.events, Coarse: m.coarse,
+		BacklogBytes: m.backlog, Verify: m.verify, Pacer: m.pacer, Tracked: m.host.events, Coarse: m.coarse,
 		Capture: h.fakeCapture, Disks: disks, Agent: "test", Dial: dial, Clock: h.clock,
 		InFlightWrites: h.inFlightWrites, Written: h.written, Log: slog.New(slog.DiscardHandler), Poll: 10 * time.Millisecond,
 		FrameBytes: 4 << 10, ChunkBytes: max(m.chunk, 8<<10), Window: max(4*m.chunk, 32<<10), Readers: 2,
@@ -82,6 +84,9 @@ func (m *model) newSource(dial func(context.Context) (net.Conn, error)) *Source 
 	s, err := New(m.config(dial))
 	require.NoError(m.t, err)
 	s.outran = m.outran
+	if s.cap.lost.any() {
+		m.losses++
+	}
 	return s
 }
 
@@ -243,8 +248,9 @@ func (m *model) quiesce() {
 func (m *model) calm() bool {
 	h, s := m.host, m.server
 	h.mu.Lock()
-	idle := h.producer == h.consumer && memory{cells: h.fakeCapture}.load().drops == h.drops
 	e := memory{cells: h.fakeCapture}.load()
+	_, marked := memory{cells: h.fakeCapture}.marked()
+	idle := h.producer == h.consumer && e.drops == h.drops && !marked
 	for _, d := range h.late {
 		idle = idle && !slices.Contains(d, true) // else the agent has yet to notice
 	}

@@ -67,6 +67,7 @@ type session struct {
 	shown     bool // of the epoch at hand something is recoverable on the server: it said so on this connection
 
 	published time.Time
+	lingering bool // asked to stop: what is in memory only goes first
 }
 
 func newSession(s *Source, conn *wire.Conn, w *wire.Welcome) *session {
@@ -81,10 +82,10 @@ func newSession(s *Source, conn *wire.Conn, w *wire.Welcome) *session {
 	return x
 }
 
-// run replicates until the connection ends.
+// run replicates until the connection ends, or ctx and with it what of the backlog can be sent in time.
 func (x *session) run(ctx context.Context) error {
-	ctx, cancel := context.WithCancel(ctx)
-	wait := x.work(ctx)
+	working, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	wait := x.work(working)
 	defer func() {
 		cancel()
 		x.conn.Close()
@@ -92,15 +93,26 @@ func (x *session) run(ctx context.Context) error {
 	}()
 	poll := time.NewTicker(x.s.cfg.Poll)
 	defer poll.Stop()
+	stop, late := ctx.Done(), (<-chan time.Time)(nil)
 	for {
 		if err := x.step(); err != nil {
 			return err
 		}
+		if x.lingering && !x.lingers() {
+			return ctx.Err()
+		}
 		select {
-		case <-ctx.Done():
+		case <-stop:
+			if !x.lingers() {
+				return ctx.Err()
+			}
+			most := time.NewTimer(lingerAtMost)
+			defer most.Stop()
+			x.lingering, stop, late = true, nil, most.C
+		case <-late:
 			return ctx.Err()
 		case err := <-x.failed:
-			return x.lastWord(ctx, err)
+			return x.lastWord(working, err)
 		case h := <-x.acks:
 			if err := x.acknowledge(&h); err != nil {
 				return err
@@ -123,11 +135,19 @@ func (x *session) run(ctx context.Context) error {
 	}
 }
 
+// lingers tells whether stopping now would lose what only memory has.
+func (x *session) lingers() bool { return x.s.cap.backlog.Holds() && !x.tainted }
+
 // step does whatever can be done now.
 func (x *session) step() error {
 	now := time.Now()
 	if err := x.stream(); err != nil {
 		return err
+	}
+	if !x.tainted && !x.lingering {
+		if err := x.s.spill(x); err != nil {
+			return err
+		}
 	}
 	x.beginRepair()
 	x.correct(now)

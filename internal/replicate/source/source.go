@@ -23,7 +23,7 @@ import (
 // Source replicates one server. Run owns all of its state; Status, SetBandwidth and Cut may be called by any goroutine.
 type Source struct {
 	cfg    Config
-	cap    Capture
+	cap    *buffered
 	log    *slog.Logger
 	id     string // of the capture, hex
 	disks  []*disk
@@ -33,6 +33,7 @@ type Source struct {
 	settle settling
 	// Dropped writes that are waited for no more, and since when others are.
 	forgiven uint64
+	waited   uint64 // the epoch that was completed after all of them were
 	waiting  time.Time
 	readers  readers
 	finder   finder
@@ -60,13 +61,14 @@ func New(c Config) (*Source, error) {
 	}
 	id := c.Capture.ID()
 	s := &Source{
-		cfg: c, cap: c.Capture, log: c.Log, id: hex.EncodeToString(id[:]),
+		cfg: c, cap: newBuffered(c.Capture, c.BacklogBytes), log: c.Log, id: hex.EncodeToString(id[:]),
 		memory: memory{cells: c.Capture}, clock: clock{read: c.Clock}, limiter: rate.NewLimiter(rate.Inf, burst), cuts: make(chan *Cut), running: context.Background(),
 	}
 	for _, d := range c.Disks {
 		s.disks = append(s.disks, &disk{Disk: d, debt: c.Capture.Debt(d.Index), shown: d.Bytes})
 	}
 	s.ep = s.memory.load()
+	s.curtail()
 	s.readers = newReaders(c.Readers)
 	s.finder.found = make(chan unused)
 	s.freed.found = make(chan map[uint16][]Range, 1)
@@ -95,6 +97,7 @@ func (s *Source) limit() int64 {
 // Run replicates until ctx ends, which is no error, or something happens that dialing again cannot cure.
 func (s *Source) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
+	defer s.cap.backlog.Close()
 	defer s.abandon()
 	defer s.readers.wait()
 	defer s.finder.group.Wait()
@@ -116,26 +119,37 @@ func (s *Source) Run(ctx context.Context) error {
 		}
 		wait := pause.next()
 		s.log.Warn("replication interrupted", "err", err, "retry", wait.Round(time.Millisecond))
-		s.idle(ctx, wait)
+		resting, rested := context.WithTimeout(ctx, wait)
+		err = s.tend(resting.Done())
+		rested()
+		if err != nil {
+			return fault.Wrap("source", err)
+		}
 	}
 	s.publish(PhaseStopped, nil)
 	return nil
 }
 
-// idle waits between connections and keeps the status true meanwhile.
-func (s *Source) idle(ctx context.Context, d time.Duration) {
-	end := time.NewTimer(d)
-	defer end.Stop()
-	tick := time.NewTicker(publishEvery)
+// tend does between connections what cannot wait for the next one, until done is closed.
+func (s *Source) tend(done <-chan struct{}) error {
+	every := publishEvery
+	if s.cap.backlog.Limit() > 0 {
+		every = s.cfg.Poll
+	}
+	tick := time.NewTicker(every)
 	defer tick.Stop()
-	for {
+	for published := time.Now(); ; {
 		select {
-		case <-ctx.Done():
-			return
-		case <-end.C:
-			return
-		case <-tick.C:
-			s.refresh()
+		case <-done:
+			return nil
+		case now := <-tick.C:
+			if err := s.spill(nil); err != nil {
+				return err
+			}
+			if now.Sub(published) >= publishEvery {
+				published = now
+				s.refresh()
+			}
 		}
 	}
 }

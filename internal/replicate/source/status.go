@@ -38,6 +38,8 @@ type Status struct {
 	Disks     []DiskStatus
 	RingBytes uint64 // capacity
 	RingUsed  uint64 // not yet acknowledged
+	Backlog   uint64 // memory that older writes may take
+	Waiting   uint64 // and take: they are acknowledged before those in the ring
 	Drops     uint64 // since the capture was made
 	Gaps      uint64 // stretches of drops found by this Source
 	Overflow  bool   // writes outrun the link: what is written is read in rounds, without order
@@ -110,7 +112,8 @@ func (s *Source) publish(p Phase, err error) {
 	st := Status{
 		Phase: p, Connected: p != PhaseConnecting && p != PhaseStopped, Err: err,
 		Epoch: e.number, Complete: e.done, Settling: e.number != 0 && !e.settled, Acked: e.acked,
-		RingBytes: uint64(s.cap.RingBytes()), RingUsed: s.cap.Producer() - s.cap.Consumer(), Drops: s.cap.Drops(),
+		RingBytes: uint64(s.cap.RingBytes()), RingUsed: s.cap.waits(), Drops: s.cap.Drops(),
+		Backlog: uint64(s.cap.backlog.Limit()), Waiting: uint64(s.cap.backlog.Used()),
 		Gaps: s.meter.gaps.Load(), Rounds: s.meter.rounds.Load(),
 		Overflow: e.number != 0 && e.number == s.overflow.epoch, RawBytes: s.meter.raw.Load(), WireBytes: s.meter.wire.Load(), Rate: s.meter.rate,
 		Latency: s.meter.latency, oldest: s.oldest(), Verify: s.verifyStatus(),
@@ -177,7 +180,7 @@ func smooth(old, sample float64) float64 {
 	return 0.7*old + 0.3*sample
 }
 
-// oldest is when the oldest write that the ring still keeps was submitted; 0 when it keeps none.
+// oldest is when the oldest write that memory or the ring still keeps was submitted; 0 when they keep none.
 func (s *Source) oldest() int64 {
 	var r capture.Record
 	if ok, err := s.cap.Next(s.cap.Consumer(), &r); !ok || err != nil {

@@ -9,8 +9,9 @@ import (
 
 // piece is one extent of a bio.
 type piece struct {
-	extent wire.Extent
-	data   []byte // aliases the ring
+	extent  wire.Extent
+	part    int // of the bio, whose data it is a part of
+	from, n int
 }
 
 // stream turns what is new in the ring into frames, as far as the link has room.
@@ -90,7 +91,7 @@ func (x *session) cut(b *bio, position uint64) {
 	x.running = max(x.running, x.s.clock.wall(last.Time))
 	x.pieces, x.next = x.pieces[:0], 0
 	for i := range b.parts {
-		x.cutPart(&b.parts[i], position)
+		x.cutPart(b, i, position)
 	}
 	if n := len(x.pieces); n > 0 {
 		x.pieces[n-1].extent.Flags |= wire.EndOfBio
@@ -101,7 +102,8 @@ func (x *session) cut(b *bio, position uint64) {
 	x.bios.recycle(b)
 }
 
-func (x *session) cutPart(r *capture.Record, position uint64) {
+func (x *session) cutPart(b *bio, part int, position uint64) {
+	r := &b.parts[part]
 	d := x.s.disk(r.Disk)
 	if d == nil || r.Sector*wire.SectorSize >= d.Bytes {
 		return // beyond the disk as it was registered
@@ -123,20 +125,20 @@ func (x *session) cutPart(r *capture.Record, position uint64) {
 		e.Kind = wire.KindDiscard
 	default:
 		e.Kind = wire.KindData
-		x.cutData(e, r.Data[:bytes])
+		x.cutData(e, part, int(bytes))
 		return
 	}
 	x.pieces = append(x.pieces, piece{extent: e})
 }
 
-func (x *session) cutData(e wire.Extent, data []byte) {
-	for len(data) > 0 {
-		n := min(len(data), x.s.cfg.FrameBytes)
+func (x *session) cutData(e wire.Extent, part, bytes int) {
+	for from := 0; from < bytes; {
+		n := min(bytes-from, x.s.cfg.FrameBytes)
 		e.Bytes = uint64(n)
-		x.pieces = append(x.pieces, piece{extent: e, data: data[:n]})
+		x.pieces = append(x.pieces, piece{extent: e, part: part, from: from, n: n})
 		e.Sector += uint64(n) / wire.SectorSize
 		e.Flags &^= wire.Preflush
-		data = data[n:]
+		from += n
 	}
 }
 
@@ -145,10 +147,10 @@ func (x *session) emit() bool {
 	for ; x.next < len(x.pieces); x.next++ {
 		p := &x.pieces[x.next]
 		if b := x.builder; b != nil && !b.Empty() &&
-			(b.RawBytes()+len(p.data) > x.s.cfg.FrameBytes || !b.Fits(p.extent.Position, len(p.data))) && !x.flush() {
+			(b.RawBytes()+p.n > x.s.cfg.FrameBytes || !b.Fits(p.extent.Position, p.n)) && !x.flush() {
 			return false
 		}
-		x.frame(p).Add(p.extent, p.data)
+		x.frame(p).Add(p.extent, x.out.parts[p.part].Data[p.from:p.from+p.n])
 	}
 	x.position = x.pieces[len(x.pieces)-1].extent.Position
 	x.building.position = x.position
