@@ -139,7 +139,8 @@ func TestDisksGrowMoveComeAndGo(t *testing.T) {
 	require.NotEqual(t, old, b.Device)
 	m.agent.Start(t)
 	s = m.settled(a.Device, b.Device)
-	require.Less(t, s.Disks[0].Rescanned, uint64(8<<20), "the other disk was never away")
+	// What was written in the last two seconds before the agent stopped is dirty still: all that was filled, on a fast machine.
+	require.Less(t, s.Disks[0].Rescanned, uint64(16<<20), "the other disk was never away")
 	m.same(a.Device)
 	m.same(b.Device)
 	require.Equal(t, []string{a.Device, b.Device}, m.names())
