@@ -3,6 +3,7 @@ package guests
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -88,7 +89,7 @@ func (l *Log) step(e logEntry, at, bytesOfDisk int64) (s step, next int64, err e
 		return s, next, nil
 	}
 	s.data = make([]byte, s.length)
-	if n, err := l.ReadAt(s.data, next); err != nil && (n < len(s.data) || err != io.EOF) {
+	if n, err := l.ReadAt(s.data, next); err != nil && (n < len(s.data) || !errors.Is(err, io.EOF)) {
 		return s, next, err
 	}
 	return s, next + s.length, nil
