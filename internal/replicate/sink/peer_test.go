@@ -24,7 +24,7 @@ import (
 	"github.com/understudy-dr/understudy/internal/wire"
 )
 
-const patience = 10 * time.Second
+const patience = 120 * time.Second
 
 // authority signs certificates.
 type authority struct {
