@@ -2,6 +2,7 @@ package source
 
 import (
 	"math"
+	"time"
 
 	"github.com/understudy-dr/understudy/internal/capture"
 	"github.com/understudy-dr/understudy/internal/fault"
@@ -11,6 +12,8 @@ import (
 const (
 	movePiece = 4 << 20 // of the ring, between two looks at anything else
 	moveAbove = 2       // one part in so many of the ring waits before anything is copied
+
+	burstAtMost = 5 * time.Second // writes that the link has not caught up with for so long outrun it
 )
 
 // buffered is the capture with a backlog behind its ring. docs/design/2026-11-23-backlog.md has the invariants.
@@ -74,11 +77,14 @@ func (b *buffered) opened() {
 func (b *buffered) waits() uint64 { return b.Producer() - b.backlog.Emptied() }
 
 // spill moves the oldest records out of the ring while too much of it waits. x is the session at hand, or nil. What follows a
-// drop is never sent, so it need not be kept. Before the baseline is complete order is of no use yet, and a drop sooner than
-// later lets the baseline be read: captured writes go first, so those that outrun the link would hold it up for as long as memory lasts.
+// drop is never sent, so it need not be kept. Before the baseline is complete only a burst is: captured writes go first, so those
+// that outrun the link would hold the baseline up for as long as memory lasts, and a drop sooner than later lets it be read.
 func (s *Source) spill(x *session) error {
 	b := s.cap
-	if b.backlog.Limit() == 0 || !s.ep.done || b.waits() <= uint64(b.RingBytes()/moveAbove) || b.Drops() != s.ep.drops {
+	if b.backlog.Limit() == 0 || b.waits() <= uint64(b.RingBytes()/moveAbove) || b.Drops() != s.ep.drops {
+		return nil
+	}
+	if !s.ep.done && (x == nil || time.Since(x.abreastAt) >= burstAtMost) {
 		return nil
 	}
 	var failed error

@@ -96,7 +96,7 @@ func TestBacklogKeepsOrder(t *testing.T) {
 	})
 }
 
-// While a baseline is read there is no order that could be lost, and memory would only hold up the baseline.
+// While a baseline is read there is no order that could be lost, and what waits for the link would only hold up the baseline.
 func TestNoBacklogBeforeTheBaselineIsComplete(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := bench(t, smallRing, 256*testBlock)
@@ -112,6 +112,56 @@ func TestNoBacklogBeforeTheBaselineIsComplete(t *testing.T) {
 		m.host.readErrs = 0
 		m.host.mu.Unlock()
 		m.answer()
+		m.wait("continuous", nothingWaits)
+		m.end()
+		m.check()
+	})
+}
+
+// A burst waits in memory also before the baseline is complete, as does what was sent and is acknowledged late: else writes that the link
+// takes, but that come faster than the ring lasts, would end every epoch before its baseline.
+func TestBurstsDoNotEndTheBaseline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := bench(t, smallRing, 256*testBlock)
+		m.backlog, m.host.readable, m.server.syncs = 512<<10, true, 500*time.Millisecond
+		m.start()
+		for range 60 {
+			for range 8 { // twice what the ring holds
+				m.put(m.rng.IntN(256)*testBlock, noiseOf(m.rng, testBlock))
+				pause(15 * time.Millisecond)
+			}
+			pause(time.Second)
+			st := m.source.Status()
+			require.Zero(t, st.Drops)
+			if st.Complete {
+				break
+			}
+		}
+		st := m.source.Status()
+		require.True(t, st.Complete)
+		require.EqualValues(t, 1, st.Epoch)
+		m.wait("continuous", nothingWaits)
+		m.end()
+		m.check()
+	})
+}
+
+// Writes that outrun the link are no burst: memory does not fill with them while the baseline waits.
+func TestWritesThatOutrunTheLinkDoNotHoldUpTheBaseline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := bench(t, smallRing, 256*testBlock)
+		m.backlog, m.host.readable = 16<<20, true
+		m.start()
+		m.source.SetBandwidth(1) // 125 kB/s
+		drops := uint64(0)
+		for began := time.Now(); drops == 0 && time.Since(began) < 2*burstAtMost; drops = m.source.Status().Drops {
+			m.put(m.rng.IntN(256)*testBlock, noiseOf(m.rng, testBlock))
+			pause(15 * time.Millisecond)
+		}
+		st := m.source.Status()
+		require.Positive(t, st.Drops)
+		require.False(t, st.Complete)
+		require.Less(t, st.Waiting, st.Backlog/4)
 		m.wait("continuous", nothingWaits)
 		m.end()
 		m.check()

@@ -64,8 +64,11 @@ func (x *session) mayRead() bool {
 	if x.base.bytes >= x.s.cfg.Window || !x.s.readers.idle() || x.changing || x.s.ep.done && x.tainted {
 		return false
 	}
-	return x.tainted || x.cap.Producer()-x.read <= uint64(x.cap.RingBytes()/4)
+	return x.tainted || x.abreast()
 }
+
+// abreast tells whether the link takes what is written as fast as it comes, however late it is acknowledged.
+func (x *session) abreast() bool { return x.cap.Producer()-x.read <= uint64(x.cap.RingBytes()/4) }
 
 // nextRead is what a reader should do next; nil when there is nothing, or no room to ask about it.
 func (x *session) nextRead(now time.Time) (*chunk, error) {

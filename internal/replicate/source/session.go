@@ -57,11 +57,12 @@ type session struct {
 	changing bool          // it ended because the next has other disks
 	repairs  []wire.Repair // ranges for the next epoch to read
 
-	cycle  uint64 // the idle generation may be cleared when the ring is released up to here; 0: no cycle
-	cycled time.Time
-	spoke  time.Time // when the last frame with a watermark was queued
-	base   baseline
-	asking asking
+	cycle     uint64 // the idle generation may be cleared when the ring is released up to here; 0: no cycle
+	cycled    time.Time
+	spoke     time.Time // when the last frame with a watermark was queued
+	abreastAt time.Time // when the link had last caught up with what is written
+	base      baseline
+	asking    asking
 
 	verifying verifying
 	shown     bool // of the epoch at hand something is recoverable on the server: it said so on this connection
@@ -76,7 +77,7 @@ func newSession(s *Source, conn *wire.Conn, w *wire.Welcome) *session {
 	x := &session{
 		s: s, cap: s.cap, conn: conn, id: s.sessions, version: w.Version, durable: w.Durable, stored: w.Frames,
 		queue: make(chan outgoing, queueFrames), moved: make(chan struct{}, 1), acks: make(chan wire.Header),
-		asked: make(chan wire.Repair), told: make(chan wire.Digests), failed: make(chan failure, 2), read: s.cap.Consumer(), cycled: now, spoke: now,
+		asked: make(chan wire.Repair), told: make(chan wire.Digests), failed: make(chan failure, 2), read: s.cap.Consumer(), cycled: now, spoke: now, abreastAt: now,
 	}
 	x.released, x.keep = x.read, math.MaxUint64
 	return x
@@ -143,6 +144,9 @@ func (x *session) step() error {
 	now := time.Now()
 	if err := x.stream(); err != nil {
 		return err
+	}
+	if x.abreast() {
+		x.abreastAt = now
 	}
 	if !x.tainted && !x.lingering {
 		if err := x.s.spill(x); err != nil {
