@@ -47,10 +47,23 @@ func needRoot(t testing.TB, tools ...string) {
 	}
 }
 
+// scratch is a directory in memory where there is room: the images are copied again and again.
+func scratch(t testing.TB) string {
+	var st unix.Statfs_t
+	const shm = "/dev/shm"
+	if err := unix.Statfs(shm, &st); err != nil || st.Type != unix.TMPFS_MAGIC || st.Bavail*uint64(st.Bsize) < 4<<30 {
+		return t.TempDir()
+	}
+	dir, err := os.MkdirTemp(shm, "understudy-")
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
+}
+
 // image is a file of old content that nobody may mistake for a file system's, and no two blocks alike: what is written is
 // seen, zeroes too.
 func image(t testing.TB, bytes int64) string {
-	path := filepath.Join(t.TempDir(), "disk")
+	path := filepath.Join(scratch(t), "disk")
 	f, err := os.Create(path)
 	require.NoError(t, err)
 	b := make([]byte, 1<<20)
@@ -202,7 +215,7 @@ func direct(t testing.TB, dev string) (*os.File, int64) {
 
 // copyOfImage is the image as the device is now.
 func copyOfImage(t testing.TB, path string) string {
-	to := filepath.Join(t.TempDir(), "copy")
+	to := filepath.Join(scratch(t), "copy")
 	sh(t, "cp", path, to)
 	return to
 }
