@@ -48,7 +48,7 @@ type fsDisk struct {
 }
 
 // protect makes the disks, a server, and an agent that reaches it over a link.
-func protect(t *testing.T, ringMiB int) *protected {
+func protect(t *testing.T, ringMiB int, args ...string) *protected {
 	t.Helper()
 	dir := t.TempDir()
 	p := &protected{}
@@ -69,7 +69,7 @@ func protect(t *testing.T, ringMiB int) *protected {
 	p.server.Args = []string{"--advertise", p.link.Addr}
 	p.server.Start(t)
 	p.server.InitializeDRS(t)
-	p.agent = p.server.NewAgent(t, "drs", filepath.Join(dir, "agent"), devices, "--ring-mib", strconv.Itoa(ringMiB), "--all-blocks")
+	p.agent = p.server.NewAgent(t, "drs", filepath.Join(dir, "agent"), devices, append(args, "--ring-mib", strconv.Itoa(ringMiB), "--all-blocks")...)
 	p.id = p.agent.ServerID(t)
 	return p
 }
@@ -163,7 +163,8 @@ func TestReplicaEqualsSource(t *testing.T) {
 func TestReplicaEqualsSourceUnderFaults(t *testing.T) {
 	s := seed(t)
 	rng := rand.New(rand.NewPCG(s, 2))
-	p := protect(t, 16) // a ring of 16 MiB overflows when the link is away for long
+	// Three times what the load writes at once, in some 30 ms; and overfull when the link is away for long.
+	p := protect(t, 64, "--backlog-mib", "8")
 	stop := p.startLoad(t, s)
 	rounds := 10
 	if testing.Short() {
@@ -198,7 +199,7 @@ func within(rng *rand.Rand, w schema.Window) time.Time {
 // disturb breaks one thing for a while.
 func (p *protected) disturb(t *testing.T, rng *rand.Rand) {
 	t.Helper()
-	away := time.Duration(rng.IntN(2500)) * time.Millisecond
+	away := time.Duration(rng.IntN(4000)) * time.Millisecond
 	switch what := rng.IntN(4); what {
 	case 0:
 		t.Logf("agent killed for %s", away)
