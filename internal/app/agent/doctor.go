@@ -104,8 +104,12 @@ func (d *Diagnosis) judge(name, found string, err error, verdict string) {
 		d.good(name, found)
 		return
 	}
-	hint := fault.HintOf(err)
-	d.add(Check{name, verdict, strings.TrimSuffix(err.Error(), " ("+hint+")"), hint})
+	hint, cause := fault.HintOf(err), err
+	//nolint:errorlint // only the outermost is peeled: the check's name says what was done
+	if f, ok := err.(*fault.Error); ok && f.Err != nil {
+		cause = f.Err
+	}
+	d.add(Check{name, verdict, strings.TrimSuffix(cause.Error(), " ("+hint+")"), hint})
 }
 
 // Err is nil unless something would prevent replication.
@@ -130,6 +134,9 @@ func (d Diagnosis) Print(w io.Writer) {
 		if c.Do != "" {
 			fmt.Fprintf(w, "         -> %s\n", c.Do)
 		}
+	}
+	if d.Err() == nil {
+		fmt.Fprintln(w, "this machine can be replicated")
 	}
 }
 
@@ -234,6 +241,15 @@ func (d *Diagnosis) examineDisks(infos []blockdev.Info, named bool, boot blockde
 		d.judge("disk identities", "no two alike", sameDisk(infos), verdict)
 	}
 	if boot != (blockdev.Dev{}) && !hasBoot && named {
-		d.add(Check{"boot disk", Warning, fmt.Sprintf("device %s, which / is on, is not replicated", boot), "name it too, or what is launched has nothing to boot from"})
+		d.add(Check{"boot disk", Warning, nameOf(boot) + ", which / is on, is not replicated", "name it too, or what is launched has nothing to boot from"})
 	}
+}
+
+// nameOf is what people call a disk.
+func nameOf(disk blockdev.Dev) string {
+	all, err := blockdev.List()
+	if i := slices.IndexFunc(all, func(d blockdev.Info) bool { return d.Disk == disk }); err == nil && i >= 0 {
+		return all[i].Path
+	}
+	return "device " + disk.String()
 }

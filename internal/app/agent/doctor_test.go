@@ -78,12 +78,16 @@ func TestOnlyFailuresFail(t *testing.T) {
 	d.good("a", "x")
 	d.add(Check{"b", Warning, "x", "y"})
 	require.NoError(t, d.Err())
+	var fine strings.Builder
+	d.Print(&fine)
+	require.Contains(t, fine.String(), "this machine can be replicated")
 	d.check("c", "", fault.New(fault.Denied, "op", "why").WithHint("do this"))
 	require.ErrorContains(t, d.Err(), "c")
-	require.Equal(t, Check{"c", Failed, "op: why", "do this"}, d.Checks[2])
+	require.Equal(t, Check{"c", Failed, "why", "do this"}, d.Checks[2])
 	var out strings.Builder
 	d.Print(&out)
 	require.Contains(t, out.String(), "-> do this")
+	require.NotContains(t, out.String(), "can be replicated")
 }
 
 // controlPort answers with a clock that is off by ahead, under a CA whose file it returns.

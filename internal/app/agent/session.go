@@ -34,6 +34,7 @@ type session struct {
 	rep      *replicator
 	points   *pointmaker // nil where there is nothing to make points of
 	trouble  string      // of the last handshake, logged when it changes
+	away     *Away       // the control plane does not answer
 	unlooked bool        // the disks could not be looked at; logged when it changes
 	unseen   bool        // the status could not be written; logged when it changes
 }
@@ -260,6 +261,9 @@ func (a *session) note(err error) {
 	trouble := ""
 	if err != nil {
 		trouble = fault.KindOf(err).String()
+		a.away = a.away.still(err, time.Now())
+	} else {
+		a.away = nil
 	}
 	if trouble == a.trouble {
 		return

@@ -67,6 +67,12 @@ func TestStatusWhileTheServiceDoesNotAnswer(t *testing.T) {
 		s, err := ReadStatus(dir)
 		require.NoError(t, err)
 		require.LessOrEqual(t, time.Since(s.Updated), 2*statusEvery)
+		require.Nil(t, s.Away, "it may answer yet")
+		after(10 * time.Second)
+		s, err = ReadStatus(dir)
+		require.NoError(t, err)
+		require.NotNil(t, s.Away)
+		require.NotEmpty(t, s.Away.Error)
 	})
 }
 

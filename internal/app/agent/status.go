@@ -54,6 +54,23 @@ type Status struct {
 	Disks      []DiskStatus  `json:"disks"`
 	Doubts     Doubts        `json:"doubts"`
 	Error      string        `json:"error,omitempty"`
+	Oldest     float64       `json:"oldestWaitingSeconds,omitempty"` // age of the oldest write that is not durable there
+	Away       *Away         `json:"controlPlaneAway,omitempty"`
+}
+
+// Away is a control plane that does not answer. Replication goes on without it.
+type Away struct {
+	Since time.Time `json:"since"`
+	Error string    `json:"error"`
+}
+
+// still is away for another reason, perhaps, since it was first.
+func (a *Away) still(err error, now time.Time) *Away {
+	next := Away{Since: now.UTC(), Error: err.Error()}
+	if a != nil {
+		next.Since = a.Since
+	}
+	return &next
 }
 
 // PointStatus is how a capture without payloads, which cannot promise any second, comes to points.
@@ -93,6 +110,7 @@ func (a *session) writeStatus() error {
 	mode := a.rep.mode.get()
 	s.Capture, s.CaptureWhy = string(mode.Mode), mode.Why
 	a.rep.describe(&s)
+	s.Away = a.away
 	if a.points != nil {
 		s.AppPoint = a.points.newest()
 	}
@@ -140,6 +158,7 @@ func (r *replicator) describe(s *Status) {
 	s.Backlog, s.Waiting = st.Backlog, st.Waiting
 	s.Overflow, s.Rounds = st.Overflow, st.Rounds
 	s.RawBytes, s.WireBytes, s.Rate, s.ETA, s.Limit = st.RawBytes, st.WireBytes, st.Rate, st.ETA.Seconds(), st.Limit
+	s.Oldest = st.Lag.Seconds()
 	s.LagP50, s.LagP99, s.LagSamples = milliseconds(st.Latency.OldestP50), milliseconds(st.Latency.OldestP99), st.Latency.Frames
 	if st.Err != nil && s.Error == "" {
 		s.Error = st.Err.Error()
@@ -226,6 +245,9 @@ func ReadStatus(stateDir string) (Status, error) {
 
 // LagLine is the lag in one line.
 func (s Status) LagLine() string {
+	if s.LagSamples == 0 {
+		return "no write was acknowledged yet"
+	}
 	return fmt.Sprintf("p50 %.1f ms, p99 %.1f ms over %d frames", s.LagP50, s.LagP99, s.LagSamples)
 }
 
@@ -233,17 +255,20 @@ func (s Status) LagLine() string {
 func (s Status) Print(out io.Writer) {
 	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
 	defer w.Flush()
+	if age := time.Since(s.Updated); age > 5*time.Second {
+		fmt.Fprintf(w, "NOT RUNNING\tall below was true %s ago\n", age.Round(time.Second))
+	}
 	fmt.Fprintf(w, "source server\t%s (%s) at %s\n", s.ServerID, s.Service, s.Endpoint)
 	fmt.Fprintf(w, "agent\t%s, pid %d\n", s.Version, s.PID)
 	fmt.Fprintf(w, "capture\t%s: %s\n", s.Capture, s.CaptureWhy)
-	if age := time.Since(s.Updated); age > 5*time.Second {
-		fmt.Fprintf(w, "NOT RUNNING\tthis was true %s ago\n", age.Round(time.Second))
-	}
 	fmt.Fprintf(w, "phase\t%s, connected %t, epoch %d %s\n", s.Phase, s.Connected, s.Epoch, s.Reason)
 	if s.Points != nil {
 		s.Points.print(w)
 	} else {
 		fmt.Fprintf(w, "lag\t%s\n", s.LagLine())
+		if s.Oldest > 1 {
+			fmt.Fprintf(w, "\tthe oldest write that is not durable on the server is %s old\n", time.Duration(s.Oldest)*time.Second)
+		}
 		fmt.Fprintf(w, "ring\t%d of %d KiB waiting for acknowledgement; %d writes dropped, %d gaps\n", s.RingUsed>>10, s.RingBytes>>10, s.Drops, s.Gaps)
 		if s.Waiting > 0 {
 			fmt.Fprintf(w, "backlog\t%d of %d MiB of memory, in order; a restart of the agent now ends in a rescan of what was written\n", (s.Waiting+1<<20-1)>>20, s.Backlog>>20)
@@ -252,7 +277,7 @@ func (s Status) Print(out io.Writer) {
 	if s.Overflow {
 		fmt.Fprintf(w, "OVERFLOW\twrites outrun the link: what is written is sent without order, and no points are made, until they do not\n")
 	}
-	fmt.Fprintf(w, "sent\t%d MiB as %d MiB on the wire, now %.1f MiB/s\n", s.RawBytes>>20, s.WireBytes>>20, s.Rate/(1<<20))
+	fmt.Fprintf(w, "sent\t%s as %s on the wire, now %.1f MiB/s\n", size(s.RawBytes), size(s.WireBytes), s.Rate/(1<<20))
 	if s.Limit > 0 {
 		fmt.Fprintf(w, "\tat most %.1f MiB/s, as configured\n", float64(s.Limit)/(1<<20))
 	}
@@ -277,6 +302,17 @@ func (s Status) Print(out io.Writer) {
 	if s.Error != "" {
 		fmt.Fprintf(w, "error\t%s\n", s.Error)
 	}
+	if s.Away != nil {
+		fmt.Fprintf(w, "control plane\tdoes not answer since %s, replication goes on: %s\n", s.Away.Since.Format(time.RFC3339), s.Away.Error)
+	}
+}
+
+// size is in KiB while that says more.
+func size(bytes uint64) string {
+	if bytes < 10<<20 {
+		return fmt.Sprintf("%d KiB", bytes>>10)
+	}
+	return fmt.Sprintf("%d MiB", bytes>>20)
 }
 
 func (p *AppPoint) print(w io.Writer) {

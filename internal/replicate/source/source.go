@@ -105,6 +105,7 @@ func (s *Source) Run(ctx context.Context) error {
 	s.running = ctx
 	s.readers.start(ctx, s.cfg.Yield)
 	var pause backoff
+	var heard complaint
 	for ctx.Err() == nil {
 		progress, err := s.serve(ctx)
 		if ctx.Err() != nil {
@@ -118,7 +119,9 @@ func (s *Source) Run(ctx context.Context) error {
 			return fault.Wrap("source", err)
 		}
 		wait := pause.next()
-		s.log.Warn("replication interrupted", "err", err, "retry", wait.Round(time.Millisecond))
+		if tell, untold := heard.of(err, progress, time.Now()); tell {
+			s.log.Warn("replication interrupted", "err", err, "retry", wait.Round(time.Millisecond), "untold", untold)
+		}
 		resting, rested := context.WithTimeout(ctx, wait)
 		err = s.tend(resting.Done())
 		rested()
