@@ -45,7 +45,7 @@ func TestOverflowIsCoveredByDirtyBits(t *testing.T) {
 	require.NoError(t, rep.take(c))
 	require.Equal(t, dropped, rep.drops)
 	require.Greater(t, rep.drops, before)
-	eventually(t, "dropped bios complete", func() bool { return c.OutstandingDropped() == 0 })
+	complete(t, c)
 	require.True(t, c.LateToDebt())
 }
 
@@ -137,13 +137,7 @@ func TestDroppedInFlightIsLateAtCompletion(t *testing.T) {
 	c := open(t, testOptions(t, 64<<10, d))
 	require.True(t, c.Draining())
 	c.EndDrain()
-
-	mount, err := os.Open(dir)
-	require.NoError(t, err)
-	defer mount.Close()
-	require.NoError(t, unix.IoctlSetInt(int(mount.Fd()), fiFreeze, 0))
-	thaw := sync.OnceFunc(func() { require.NoError(t, unix.IoctlSetInt(int(mount.Fd()), fiThaw, 0)) })
-	defer thaw()
+	thaw := freeze(t, dir)
 	written := make(chan struct{})
 	go func() {
 		defer close(written)
@@ -166,6 +160,20 @@ func TestDroppedInFlightIsLateAtCompletion(t *testing.T) {
 	require.EqualValues(t, 256, start)
 	require.EqualValues(t, 256+64, end)
 	require.False(t, c.LateToDebt())
+}
+
+// freeze keeps all that is written to the file system of a folder in flight, until the returned function is called.
+func freeze(t *testing.T, dir string) (thaw func()) {
+	t.Helper()
+	mount, err := os.Open(dir)
+	require.NoError(t, err)
+	require.NoError(t, unix.IoctlSetInt(int(mount.Fd()), fiFreeze, 0))
+	thaw = sync.OnceFunc(func() {
+		require.NoError(t, unix.IoctlSetInt(int(mount.Fd()), fiThaw, 0))
+		require.NoError(t, mount.Close())
+	})
+	t.Cleanup(thaw)
+	return thaw
 }
 
 // A dropped bio that is split into several requests has completed when all of them have.

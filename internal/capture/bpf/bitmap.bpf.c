@@ -23,6 +23,18 @@ inline_always int makes_requests(struct gendisk *g)
 	return g->queue->mq_ops != 0;
 }
 
+/* A remembered write has completed. */
+inline_always void ended(struct control *c, struct dropped_bio *b)
+{
+	if (__sync_lock_test_and_set(&b->done, 1))
+		return;
+	if (b->bytes) {
+		mark(dirty_region(c) + b->word, b->shift, b->sector, b->bytes);
+		__sync_fetch_and_add(&c->drops, 1);
+	}
+	__sync_fetch_and_add(&c->outstanding, -1);
+}
+
 inline_always void remember(struct control *c, struct disk *d, struct bio *bio, u64 sector, u32 bytes)
 {
 	u64 key = (u64)bio;
@@ -35,10 +47,11 @@ inline_always void remember(struct control *c, struct disk *d, struct bio *bio, 
 		return;
 	}
 	struct dropped_bio *old = bpf_map_lookup_elem(&dropped, &key);
-	if (old && old->done) {
-		*old = b;
-		__sync_fetch_and_add(&c->outstanding, 1);
-	} /* else its completion finds nothing, and says so */
+	if (!old) /* no room: its completion finds nothing, and says so */
+		return;
+	ended(c, old); /* its address is free again, so it has, though nobody may have seen it */
+	*old = b;
+	__sync_fetch_and_add(&c->outstanding, 1);
 }
 
 SEC("tp_btf/block_bio_queue")
@@ -118,11 +131,7 @@ inline_always int on_bio_done(struct bio *bio, u32 twin)
 			__sync_fetch_and_add(&c->lost, 1);
 		return 0;
 	}
-	if (!__sync_lock_test_and_set(&b->done, 1)) {
-		if (b->bytes)
-			event(c, d, b->sector, b->bytes);
-		__sync_fetch_and_add(&c->outstanding, -1);
-	}
+	ended(c, b);
 	if (twin && bpf_map_delete_elem(&dropped, &key) == 0)
 		__sync_fetch_and_add(&c->remembered, -1);
 	return 0;

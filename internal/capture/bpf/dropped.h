@@ -4,9 +4,22 @@
 
 #include "bits.h"
 
+/* A dropped bio has completed: what is on the disk now may not be what user space read. */
+inline_always void finish(struct control *c, struct dropped_bio *b)
+{
+	if (__sync_lock_test_and_set(&b->done, 1))
+		return;
+	mark(late_region() + b->word, b->shift, b->sector, b->bytes);
+	__sync_fetch_and_add(&c->outstanding, -1);
+}
+
 /*
  * Remembers a bio whose data is not in the ring. It is counted last: who sees the count sees the rest, and all of it is
  * done before the bio is submitted.
+ *
+ * Another bio that is remembered at its address has completed, or the address would not be free. Where that went unseen,
+ * because the kernel ran no program then, it is made up for here. Else the new bio's bytes would be counted as the old one's,
+ * which came to nothing, and neither would ever complete.
  */
 inline_always void drop(struct control *c, struct bio *bio, struct disk *d, u64 sector, u32 bytes, u64 inside)
 {
@@ -19,7 +32,8 @@ inline_always void drop(struct control *c, struct bio *bio, struct disk *d, u64 
 		__sync_fetch_and_add(&c->outstanding, 1);
 	} else {
 		struct dropped_bio *old = bpf_map_lookup_elem(&dropped, &key);
-		if (old && old->done) {
+		if (old) {
+			finish(c, old);
 			*old = b;
 			__sync_fetch_and_add(&c->outstanding, 1);
 		} else {
@@ -34,15 +48,6 @@ inline_always void failed(struct control *c, struct disk *d, u64 sector, u64 byt
 {
 	mark(late_region() + d->word, d->shift, sector, bytes_inside(d, sector, bytes));
 	__sync_fetch_and_add(&c->drops, 1);
-}
-
-/* A dropped bio has completed: what is on the disk now may not be what user space read. */
-inline_always void finish(struct control *c, struct dropped_bio *b)
-{
-	if (__sync_lock_test_and_set(&b->done, 1))
-		return;
-	mark(late_region() + b->word, b->shift, b->sector, b->bytes);
-	__sync_fetch_and_add(&c->outstanding, -1);
 }
 
 /*

@@ -246,20 +246,21 @@ func (x *session) finish(producer uint64, now int64) {
 	b.finishing = &finish{producer: producer, time: now}
 }
 
-// outstanding tells whether a dropped write may still reach the disk. One that has not completed after the longest
-// settling never will: its completion went uncounted. Its blocks are read once more, and it is not waited for again.
+// outstanding tells whether a dropped write may still reach the disk. One that has not completed although its disk was seen
+// without a write in flight, or after the longest settling, never will: its completion went uncounted. Its blocks are read
+// once more, and it is not waited for again.
 func (x *session) outstanding() bool {
 	s := x.s
 	n := x.cap.OutstandingDropped()
 	if n <= s.forgiven {
-		s.forgiven, s.waiting = n, time.Time{}
+		s.forgiven, s.waiting = n, settling{}
 		return false
 	}
 	now := time.Now()
-	if s.waiting.IsZero() {
-		s.waiting = now
+	if s.waiting.since.IsZero() {
+		s.waiting = settling{since: now, quiet: map[uint16]bool{}}
 	}
-	if now.Sub(s.waiting) < settleAtMost {
+	if waited := now.Sub(s.waiting.since); waited < settleAtLeast || waited < settleAtMost && !x.quiet(&s.waiting) {
 		return true
 	}
 	found, err := x.cap.LateDropped()
@@ -268,7 +269,7 @@ func (x *session) outstanding() bool {
 		return true
 	}
 	s.log.Warn("dropped writes never completed, their blocks are read again", "writes", found)
-	s.forgiven, s.waiting = n, time.Time{}
+	s.forgiven, s.waiting = n, settling{}
 	return false
 }
 

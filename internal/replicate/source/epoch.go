@@ -119,7 +119,7 @@ func (x *session) open(e epoch, all bool) error {
 	s.ep = e
 	s.cap.opened()
 	s.waited = 0
-	s.settle = settling{}
+	s.settle, s.waiting = settling{}, settling{}
 	for _, d := range s.disks {
 		d.rescan, d.same, d.unused = 0, 0, 0
 	}

@@ -35,7 +35,7 @@ type host struct {
 	noDrain  bool   // BeginDrain does nothing
 	events   bool   // no payloads: every event of a write is a drop
 	readable bool   // every page can be copied
-	forgets  bool   // some dropped writes find no room to be remembered
+	forgets  bool   // some dropped writes find no room to be remembered, or complete unseen
 	stuck    bool   // no dropped write that is remembered completes
 	ringErr  error  // of the next look at the ring
 	hook     func() // before every call of the agent
@@ -321,6 +321,9 @@ func (h *host) complete(i int) {
 	if h.events {
 		h.event(w)
 		return
+	}
+	if c.outstanding[w] && h.forgets && h.rng.IntN(16) == 0 {
+		return // its completion goes unseen
 	}
 	if c.outstanding[w] || c.wanted != c.ended {
 		h.mark(c.late, w)

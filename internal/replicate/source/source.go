@@ -34,7 +34,7 @@ type Source struct {
 	// Dropped writes that are waited for no more, and since when others are.
 	forgiven uint64
 	waited   uint64 // the epoch that was completed after all of them were
-	waiting  time.Time
+	waiting  settling
 	readers  readers
 	finder   finder
 	plan     plan // of verify passes

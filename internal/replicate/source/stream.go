@@ -32,6 +32,7 @@ func (x *session) stream() error {
 		if err != nil {
 			return ringErr(err)
 		}
+		x.recall() // what was submitted after such a write had completed is seen after its completion is
 		// All of the epoch before lies below the gap, so at the gap, or the end of the ring, it is time.
 		if !x.announced && (!ok || x.rec.Start >= x.gapOffset()) {
 			if done, err := x.announce(); !done {
