@@ -114,6 +114,8 @@ type ReplicationInfo struct {
 	LastPointAt time.Time
 	FirstByteAt time.Time
 	LastSeenAt  time.Time
+	// StoredAt is when its record was last stored, with what else that changed of the server; zero: not by this process.
+	StoredAt time.Time
 	// ReplicatorID names the replication server; empty when none serves the source server.
 	ReplicatorID string
 }

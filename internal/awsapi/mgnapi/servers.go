@@ -2,9 +2,11 @@ package mgnapi
 
 import (
 	"context"
+	"time"
 
 	"github.com/understudy-dr/understudy/api/mgn"
 	"github.com/understudy-dr/understudy/internal/awsapi/wireform"
+	"github.com/understudy-dr/understudy/internal/fault"
 	"github.com/understudy-dr/understudy/internal/state"
 )
 
@@ -24,12 +26,13 @@ func (a *API) DescribeSourceServers(ctx context.Context, in *mgn.DescribeSourceS
 	if err != nil {
 		return nil, err
 	}
+	read := time.Now()
 	servers, next, err := a.d.Servers.List(ctx, sc, serverFilter(&filter), page)
 	if err != nil {
 		return nil, err
 	}
 	out := &mgn.DescribeSourceServersOutput{}
-	if out.Items, err = a.views(ctx, servers); err != nil {
+	if out.Items, err = a.views(ctx, read, servers); err != nil {
 		return nil, err
 	}
 	out.NextToken, err = wireform.NextToken(query, next)
@@ -114,26 +117,38 @@ func (a *API) act(ctx context.Context, accountID *string, id string, do func(con
 	if err := do(ctx, sc, id); err != nil {
 		return nil, err
 	}
+	read := time.Now()
 	s, err := a.d.Servers.Get(ctx, sc, id)
 	if err != nil {
 		return nil, err
 	}
-	views, err := a.views(ctx, []state.Server{s})
+	views, err := a.views(ctx, read, []state.Server{s})
 	if err != nil {
 		return nil, err
 	}
 	return &views[0], nil
 }
 
-// views shows servers together with their replication.
-func (a *API) views(ctx context.Context, servers []state.Server) ([]mgn.SourceServer, error) {
+// views shows servers, read no earlier than read, together with their replication. A server whose replication was stored since is read
+// again: its life cycle may have moved with it, and nobody may see one that is CONTINUOUS and not ready.
+func (a *API) views(ctx context.Context, read time.Time, servers []state.Server) ([]mgn.SourceServer, error) {
 	infos, err := a.d.Replication.Describe(ctx, servers)
 	if err != nil {
 		return nil, err
 	}
 	items := make([]mgn.SourceServer, len(servers))
 	for i := range servers {
-		items[i] = a.view(&servers[i], &infos[i])
+		v := servers[i]
+		if !infos[i].StoredAt.Before(read) {
+			again, err := a.d.Servers.Get(ctx, v.Scope, v.ID)
+			if err != nil && !fault.Is(err, fault.NotFound) { // it is shown as it was before it was deleted
+				return nil, err
+			}
+			if err == nil {
+				v = again
+			}
+		}
+		items[i] = a.view(&v, &infos[i])
 	}
 	return items, nil
 }

@@ -65,6 +65,7 @@ func (e *Engine) info(a *actor) control.ReplicationInfo {
 	now := time.Now().UTC()
 	a.measure(status, now)
 	i := describe(a.current(), now, a.agent.ahead, a.rate)
+	i.StoredAt = a.savedAt
 	if status.Attached {
 		i.ReplicatorID = e.server.Address()
 	}
