@@ -55,7 +55,7 @@ race: deps $(VERSITYGW) build ## the tests of what runs concurrently, under the 
 .PHONY: e2e
 e2e: build ## real machines: QEMU guests on Debian's stock kernels (root; docs/guests.md)
 	@./scripts/install-deps guests
-	UNDERSTUDY_GUESTS=1 $(GO) test -v -timeout 150m $(TEST_FLAGS) ./e2e/guests
+	UNDERSTUDY_GUESTS=1 $(GO) test -v -timeout 6h $(TEST_FLAGS) ./e2e/guests
 
 .PHONY: bench
 bench: deps build ## figures and ratios against peers, medians of alternating runs

@@ -23,8 +23,8 @@ const HostAddress = "10.0.2.2"
 
 // Limits of what an emulated machine takes on two busy processors.
 const (
-	bootLimit = 15 * time.Minute
-	runLimit  = 15 * time.Minute
+	bootLimit = 30 * time.Minute
+	runLimit  = 30 * time.Minute
 )
 
 // Options of a guest.

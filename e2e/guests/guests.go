@@ -96,7 +96,7 @@ func alone(t *testing.T) {
 	f, err := os.OpenFile(filepath.Join(mkdir(t, cache), "guest.lock"), os.O_CREATE|os.O_RDWR|unix.O_CLOEXEC, 0o600)
 	require.NoError(t, err)
 	t.Cleanup(func() { f.Close() })
-	harness.Eventually(t, time.Hour, "no other guest runs", func() (bool, string) {
+	harness.Eventually(t, 2*time.Hour, "no other guest runs", func() (bool, string) {
 		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 		return err == nil, fmt.Sprint(err)
 	})

@@ -14,7 +14,7 @@ type monitor struct {
 	in   *bufio.Reader
 }
 
-const monitorTimeout = 30 * time.Second
+const monitorTimeout = 2 * time.Minute
 
 func dialMonitor(path string) (*monitor, error) {
 	conn, err := net.Dial("unix", path)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"os"
 	"os/exec"
 	"strconv"
 	"strings"
@@ -20,7 +21,7 @@ import (
 func (g *Guest) ssh(args ...string) []string {
 	return append([]string{"ssh", "-q", "-F", "none", "-S", g.socket("ssh"), "-i", g.key, "-p", strconv.Itoa(g.port),
 		"-o", "IdentitiesOnly=yes", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "ConnectTimeout=120",
-		"-o", "KexAlgorithms=curve25519-sha256", "-o", "ServerAliveInterval=10", "-o", "ServerAliveCountMax=12", "-o", "BatchMode=yes"}, args...)
+		"-o", "KexAlgorithms=curve25519-sha256", "-o", "ServerAliveInterval=10", "-o", "ServerAliveCountMax=30", "-o", "BatchMode=yes"}, args...)
 }
 
 // connect makes the connection that commands share.
@@ -32,6 +33,7 @@ func (g *Guest) connect(t *testing.T) {
 	}
 	harness.EventuallyEvery(t, time.Second, patience, "ssh answers", func() (bool, string) {
 		if g.shell == nil || g.shell.Ended() {
+			_ = os.Remove(g.socket("ssh")) // one that was killed leaves it behind, and its successor would share with nobody
 			line := g.ssh("-N", "-o", "ControlMaster=yes", "root@127.0.0.1")
 			g.shell = harness.Start(t, "ssh", exec.Command(line[0], line[1:]...))
 		}

@@ -49,6 +49,12 @@ cryptsetup open --key-file /root/luks.key /dev/md0 safe; cryptsetup open --key-f
 udevadm settle; vgchange -q -ay; udevadm settle
 `
 
+// compareMirror compares what the halves of the mirror have in common, before anything writes to it: as soon as something does, the
+// kernel makes them alike by itself, if it had not noted yet at that moment that nothing was being written.
+const compareMirror = `offset=$(mdadm --examine /dev/vdb | awk '/Data Offset/ {print $4 * 512}'); [ $offset -ge 8192 ]
+cmp --ignore-initial=$offset /dev/vdb /dev/vdc
+`
+
 var mounted = []string{"books", "big", "small", "part1", "part2", "part3", "nvme0", "nvme1", "scsi"}
 
 // everywhere runs a script in every mounted directory.
@@ -141,9 +147,8 @@ func recovered(t *testing.T, was *Guest, replica []Drive) {
 	t.Helper()
 	g := Start(t, Options{Kernel: was.Kernel, BootDisk: replica[0].File, Drives: slices.Clone(replica[1:]), UUID: was.UUID, Isolated: true})
 	g.Run(t, "systemctl stop understudy-agent")
+	g.Run(t, compareMirror) // both halves are of one moment
 	g.Run(t, assemble)
-	g.Run(t, `echo check > /sys/block/md0/md/sync_action; until [ $(cat /sys/block/md0/md/sync_action) = idle ]; do sleep 0.2; done`)
-	require.Equal(t, "0", g.Run(t, "cat /sys/block/md0/md/mismatch_cnt"), "both halves of the mirror are of one moment")
 	g.Run(t, "e2fsck -fn /dev/secure/books; e2fsck -fn /dev/vde1; e2fsck -fn /dev/nvme0n1; e2fsck -fn /dev/nvme1n1; e2fsck -fn /dev/mapper/scsi")
 	g.Run(t, "btrfs check --readonly /dev/data/small; btrfs check --readonly /dev/vde3")
 	g.Run(t, `for d in /dev/data/big /dev/vde2; do # a frozen XFS leaves one record in its log, which nothing needs but xfs_repair wants replayed
