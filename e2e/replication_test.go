@@ -63,6 +63,13 @@ func protect(t *testing.T, ringMiB int, args ...string) *protected {
 		p.disks = append(p.disks, d)
 		devices = append(devices, d.Device)
 	}
+	p.connect(t, dir, ringMiB, devices, args...)
+	return p
+}
+
+// connect makes the server, and the agent that reaches it over a link.
+func (p *protected) connect(t *testing.T, dir string, ringMiB int, devices []string, args ...string) {
+	t.Helper()
 	p.server = harness.NewServer(t, filepath.Join(dir, "server"))
 	p.link = harness.NewLink(t, p.server.DataAddr)
 	p.server.Stop(t)
@@ -71,7 +78,6 @@ func protect(t *testing.T, ringMiB int, args ...string) *protected {
 	p.server.InitializeDRS(t)
 	p.agent = p.server.NewAgent(t, "drs", filepath.Join(dir, "agent"), devices, append(args, "--ring-mib", strconv.Itoa(ringMiB), "--all-blocks")...)
 	p.id = p.agent.ServerID(t)
-	return p
 }
 
 func (p *protected) mounts() []string {
