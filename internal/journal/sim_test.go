@@ -36,7 +36,7 @@ func sharded(t *testing.T, n int, run func(*testing.T, uint64)) {
 		n *= k
 	}
 	if testing.Short() {
-		n /= 10
+		n /= 20
 	}
 	list := seeds(t, n)
 	half := (len(list) + 1) / 2

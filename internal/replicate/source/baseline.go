@@ -30,9 +30,11 @@ type finish struct {
 	time     int64
 }
 
-// paid tells whether the epoch owes nothing and nothing is under way. One that cannot be announced as it is owes nothing.
+// paid tells whether the epoch owes nothing and nothing is under way. One that cannot be announced as it is owes nothing. Neither does one
+// that was being left when the agent was killed: what is dirty is debt already, and read in this epoch it would lose to captured
+// writes from before the drop.
 func (x *session) paid() bool {
-	return (x.s.ep.done || x.base.empty || x.changing) && x.base.underway == 0
+	return (x.s.ep.done || x.base.empty || x.changing || x.s.left) && x.base.underway == 0
 }
 
 func (x *session) baseline(now time.Time) error {
@@ -61,7 +63,7 @@ func (x *session) baseline(now time.Time) error {
 
 // mayRead: captured writes go first, because what does not fit the ring must be read again.
 func (x *session) mayRead() bool {
-	if x.base.bytes >= x.s.cfg.Window || !x.s.readers.idle() || x.changing || x.s.ep.done && x.tainted {
+	if x.base.bytes >= x.s.cfg.Window || !x.s.readers.idle() || x.changing || x.s.left || x.s.ep.done && x.tainted {
 		return false
 	}
 	return x.tainted || x.abreast()

@@ -106,7 +106,7 @@ func (m *model) changeDisks() {
 func TestModelOfDisks(t *testing.T) {
 	n := uint64(600)
 	if testing.Short() {
-		n = 60
+		n = 25
 	}
 	for _, seed := range modelSeeds(t, n) {
 		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {

@@ -36,6 +36,13 @@ func (x *session) endEpoch(at uint64) {
 	x.verifying.stretch = nil
 }
 
+// leave ends an epoch that an agent was killed while leaving, where no drop does. What became debt then must not be paid in it.
+func (x *session) leave() {
+	if x.announced && x.s.left && !x.tainted && x.cap.Drops() == x.s.ep.drops {
+		x.endEpoch(max(x.read, x.s.ep.producer))
+	}
+}
+
 // succeed opens the next epoch once the tainted one owes nothing. While it does, reading its debt goes first: what is
 // written meanwhile is read once, afterwards, however often it is written.
 func (x *session) succeed() error {
@@ -104,6 +111,7 @@ func (x *session) open(e epoch, all bool) error {
 	}
 	e.producer = x.cap.Producer()
 	e.first = e.position(e.producer) + 1
+	s.memory.leave(s.ep.number) // from here on the debt is the successor's, whoever opens it
 	if all {
 		for _, d := range s.disks {
 			d.debt.Set(0, d.debt.Blocks())
@@ -116,7 +124,8 @@ func (x *session) open(e epoch, all bool) error {
 	e.openAcked, e.done, e.settled = false, false, false
 	e.zeros = !e.fresh
 	s.memory.commit(&e)
-	s.ep = e
+	s.memory.leave(0)
+	s.ep, s.left = e, false
 	s.cap.opened()
 	s.waited = 0
 	s.settle, s.waiting = settling{}, settling{}
@@ -151,6 +160,7 @@ func (x *session) announce() (bool, error) {
 	x.running = max(x.running, e.opened)
 	x.position = e.first
 	x.send(outgoing{message: frame}, sent{typ: wire.TypeEpochOpen, epoch: e.number, time: e.opened, release: x.safe()})
+	x.leave()
 	return true, nil
 }
 

@@ -63,3 +63,46 @@ func openAmid(t *testing.T, at int, drains bool, write func(h *host)) {
 	m.end()
 	m.check()
 }
+
+// TestKilledWhileAnEpochOpens kills the agent at every call that opens the epoch behind a drop. What was written since is debt by then, and
+// must not be paid in the epoch before: there a captured write of the same block, which was sent, would win over it.
+func TestKilledWhileAnEpochOpens(t *testing.T) {
+	for at := range 48 {
+		t.Run(fmt.Sprintf("call %d", at), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { killAmid(t, at) })
+		})
+	}
+}
+
+func killAmid(t *testing.T, at int) {
+	m := bench(t, 16<<10, 16*testBlock)
+	h := m.host
+	h.readErrs = 1 << 30 // no baseline is complete meanwhile
+	m.start()
+	m.wait("an epoch", func(st Status) bool { return st.Epoch == 1 })
+	m.put(8*testBlock, bytes.Repeat([]byte{1}, 512))
+	m.wait("acknowledged", func(st Status) bool { return st.Acked > 0 && st.RingUsed == 0 })
+	h.mu.Lock()
+	h.put(0, make([]byte, 5*testBlock)) // a gap
+	h.put(8*testBlock, bytes.Repeat([]byte{2}, 512))
+	asked, calls := h.asked, 0
+	h.hook = func() {
+		if h.asked == asked { // the epoch is not being opened
+			return
+		}
+		if calls++; calls == at+1 {
+			h.killIn = 1
+		}
+	}
+	h.readErrs = 0
+	h.mu.Unlock()
+	<-m.ended
+	h.mu.Lock()
+	h.hook = nil
+	h.mu.Unlock()
+	m.stop()
+	m.start()
+	m.quiesce()
+	m.end()
+	m.check()
+}

@@ -42,7 +42,7 @@ func (w *whim) Completed() {
 func TestModelOfEvents(t *testing.T) {
 	n := uint64(500)
 	if testing.Short() {
-		n = 60
+		n = 25
 	}
 	for _, seed := range modelSeeds(t, n) {
 		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {

@@ -181,6 +181,7 @@ func (x *session) begin(w *wire.Welcome) error {
 		x.endEpoch(x.read)
 		s.log.Info("the epoch ends because the disks have changed", "epoch", s.ep.number, "last", x.gap)
 	}
+	x.leave()
 	x.mourn() // last: nothing else ends the epoch as early
 	s.log.Info("connected", "journal", w.Journal, "session", w.Session, "epoch", s.ep.number, "durable", w.Durable,
 		"resume", v.resume)

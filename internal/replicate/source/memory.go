@@ -14,6 +14,7 @@ What outlives the agent is kept in the capture's pinned meta cells, and dies wit
 	2..24    slot 0
 	25..47   slot 1
 	48       in layout 3: ring offset below which all was acknowledged, although the ring is emptied further
+	49       number of the epoch whose successor is being opened; 0: none is
 
 A slot describes one epoch. Opening an epoch fills the other slot and then changes cell 1, so a killed agent leaves
 the old epoch or the new one, never a mixture. Cells of the current slot that change within an epoch mean something
@@ -25,6 +26,7 @@ const (
 	cellSlots  = 2
 
 	cellKept = cellSlots + 2*slotCells
+	cellLeft = cellKept + 1
 
 	layoutV3 = 3 // layout 2, while an agent's memory holds what the ring has no more
 	layoutV2 = 2 // counts acknowledged frames; 1 did not
@@ -186,6 +188,12 @@ func (m memory) unmark() {
 func (m memory) marked() (from uint64, ok bool) {
 	return m.cells.Meta(cellKept), m.cells.Meta(cellLayout) == layoutV3
 }
+
+// leave says that the debt is about to have what the epoch at hand cannot pay; 0 that its successor is there.
+func (m memory) leave(epoch uint64) { m.cells.SetMeta(cellLeft, epoch) }
+
+// left tells whether an agent was killed while it opened the successor of an epoch.
+func (m memory) left(epoch uint64) bool { return epoch != 0 && m.cells.Meta(cellLeft) == epoch }
 
 // put changes one cell of the current epoch.
 func (m memory) put(field int, v uint64) { m.cells.SetMeta(cell(m.slot(), field), v) }

@@ -416,7 +416,7 @@ func modelSeeds(t *testing.T, n uint64, seeds ...uint64) []uint64 {
 func TestModel(t *testing.T) {
 	n := uint64(1500)
 	if testing.Short() {
-		n = 100
+		n = 40
 	}
 	for _, seed := range modelSeeds(t, n, regressions...) {
 		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {

@@ -29,6 +29,7 @@ type Source struct {
 	disks  []*disk
 	memory memory
 	ep     epoch // as memory holds it
+	left   bool  // its debt is its successor's, which was not opened to the end
 	clock  clock
 	settle settling
 	// Dropped writes that are waited for no more, and since when others are.
@@ -68,6 +69,7 @@ func New(c Config) (*Source, error) {
 		s.disks = append(s.disks, &disk{Disk: d, debt: c.Capture.Debt(d.Index), shown: d.Bytes})
 	}
 	s.ep = s.memory.load()
+	s.left = s.memory.left(s.ep.number)
 	s.curtail()
 	s.readers = newReaders(c.Readers)
 	s.finder.found = make(chan unused)

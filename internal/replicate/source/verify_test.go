@@ -225,7 +225,7 @@ func TestProofsAreTakenOver(t *testing.T) {
 func TestVerifyModel(t *testing.T) {
 	n := uint64(600)
 	if testing.Short() {
-		n = 60
+		n = 25
 	}
 	// The latest state was asked for while no mark reached what a BaselineDone had named.
 	for _, seed := range modelSeeds(t, n, 1795421884486526214) {
