@@ -53,16 +53,7 @@ func complete(t testing.TB, c *Capture) {
 // A write whose completion went unseen is known to have completed when its bio's address is remembered again. A bio of a
 // synchronous direct write lies on its thread's stack, whose beginning most kernels choose anew within a KiB for each call.
 func TestUnseenCompletionsAreMadeUpFor(t *testing.T) {
-	needKernel(t)
-	host := testDisk(t, 1, 128<<20)
-	run(t, "mkfs.ext4", "-q", host.Path)
-	dir := t.TempDir()
-	run(t, "mount", host.Path, dir)
-	t.Cleanup(func() { run(t, "umount", dir) })
-	d := testDiskOn(t, dir, 2, 32<<20)
-	c := open(t, testOptions(t, 64<<10, d))
-	require.True(t, c.Draining())
-	c.EndDrain()
+	c, d, dir := openOnFolder(t)
 
 	more, written := make(chan struct{}), make(chan error, 1)
 	go writeAgain(d, more, written)

@@ -127,16 +127,7 @@ func TestDrainingMarksCompletionsLate(t *testing.T) {
 // A dropped write in flight is remembered until it completes, then it is late. The disk's backing file is on a file
 // system that the test freezes, so writes stay in flight.
 func TestDroppedInFlightIsLateAtCompletion(t *testing.T) {
-	needKernel(t)
-	host := testDisk(t, 1, 128<<20)
-	run(t, "mkfs.ext4", "-q", host.Path)
-	dir := t.TempDir()
-	run(t, "mount", host.Path, dir)
-	t.Cleanup(func() { run(t, "umount", dir) })
-	d := testDiskOn(t, dir, 2, 32<<20)
-	c := open(t, testOptions(t, 64<<10, d))
-	require.True(t, c.Draining())
-	c.EndDrain()
+	c, d, dir := openOnFolder(t)
 	thaw := freeze(t, dir)
 	written := make(chan struct{})
 	go func() {
@@ -160,6 +151,22 @@ func TestDroppedInFlightIsLateAtCompletion(t *testing.T) {
 	require.EqualValues(t, 256, start)
 	require.EqualValues(t, 256+64, end)
 	require.False(t, c.LateToDebt())
+}
+
+// openOnFolder captures a disk that is backed by a file in a folder which can be frozen, with a small ring.
+func openOnFolder(t *testing.T) (c *Capture, d Disk, dir string) {
+	t.Helper()
+	needKernel(t)
+	host := testDisk(t, 1, 128<<20)
+	run(t, "mkfs.ext4", "-q", host.Path)
+	dir = t.TempDir()
+	run(t, "mount", host.Path, dir)
+	t.Cleanup(func() { run(t, "umount", dir) })
+	d = testDiskOn(t, dir, 2, 32<<20)
+	c = open(t, testOptions(t, 64<<10, d))
+	require.True(t, c.Draining())
+	c.EndDrain()
+	return c, d, dir
 }
 
 // freeze keeps all that is written to the file system of a folder in flight, until the returned function is called.
