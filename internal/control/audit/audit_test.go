@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -28,12 +29,23 @@ func record(n int) Record {
 }
 
 // ids reads the request ids of all files, oldest first.
+// ids are of all records. The current file is opened first: one that is put aside meanwhile is read twice, and not missed.
 func ids(t *testing.T, dir string) (out []string) {
+	var files []*os.File
+	f, err := os.Open(filepath.Join(dir, Current))
+	if err == nil {
+		files = append(files, f)
+	} else {
+		require.ErrorIs(t, err, fs.ErrNotExist, "it is being put aside")
+	}
 	names, err := filepath.Glob(filepath.Join(dir, "audit-*.jsonl"))
 	require.NoError(t, err)
-	for _, name := range append(names, filepath.Join(dir, Current)) {
+	for _, name := range names {
 		f, err := os.Open(name)
 		require.NoError(t, err)
+		files = append(files, f)
+	}
+	for _, f := range files {
 		for s := bufio.NewScanner(f); s.Scan(); {
 			var r Record
 			if json.Unmarshal(s.Bytes(), &r) == nil { // not the line that a crash cut off
