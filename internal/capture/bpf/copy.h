@@ -148,6 +148,14 @@ fail:
 	return 1;
 }
 
+/* How many bytes of a bio's current segment are behind it. */
+inline_always u32 done_of(struct bio *bio)
+{
+	if (field_exists(bio->bi_iter.bi_bvec_done))
+		return bio->bi_iter.bi_bvec_done;
+	return ((struct bvec_iter___renamed *)&bio->bi_iter)->bi_offset;
+}
+
 /* Puts a bio's pages into the ring; not 0 if not all of it got there. */
 inline_always int emit_data(struct work *w, struct bio *bio)
 {
@@ -157,7 +165,7 @@ inline_always int emit_data(struct work *w, struct bio *bio)
 	if (bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA) + w->left > ring_bytes)
 		return -1;
 	w->vec = (u64)bio->bi_io_vec + (u64)bio->bi_iter.bi_idx * sizeof(struct segment);
-	w->done = bio->bi_iter.bi_bvec_done;
+	w->done = done_of(bio);
 	w->fill = 0;
 	w->failed = 0;
 	bpf_loop(MAX_STEPS, step, 0, 0);

@@ -77,6 +77,11 @@ struct bvec_iter {
 	u32 bi_bvec_done;
 } RELOCATED;
 
+/* The same since Linux 7.3, where bi_bvec_done has another name. */
+struct bvec_iter___renamed {
+	u32 bi_offset;
+} RELOCATED;
+
 struct bio_crypt_ctx;
 
 struct bio {
