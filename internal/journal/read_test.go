@@ -227,24 +227,20 @@ func TestCut(t *testing.T) {
 			list = append(list, fragment{start: at, sectors: 1 + rng.Uint64N(1<<rng.IntN(13))})
 			at = list[len(list)-1].end()
 		}
-		i, begin := 0, uint64(0)
+		rest := slices.Clone(list)
 		for _, s := range cut(list) {
 			n := uint64(0)
 			for _, f := range s {
-				for begin == 0 || begin == list[i].end() {
-					if begin != 0 {
-						i++
-					}
-					begin = list[i].start
+				require.NotEmpty(t, rest)
+				require.Equal(t, rest[0].start, f.start)
+				require.LessOrEqual(t, f.sectors, rest[0].sectors)
+				if rest[0] = rest[0].from(f.end()); rest[0].sectors == 0 {
+					rest = rest[1:]
 				}
-				require.Equal(t, begin, f.start)
-				begin, n = f.end(), n+f.sectors
+				n += f.sectors
 			}
 			require.LessOrEqual(t, n, uint64(share/512))
 		}
-		if len(list) > 0 {
-			require.Equal(t, len(list)-1, i)
-			require.Equal(t, list[i].end(), begin)
-		}
+		require.Empty(t, rest)
 	}
 }

@@ -116,6 +116,7 @@ type churn struct {
 	n     int
 	room  int64 // bytes that may be kept
 	used  int64
+	wrote int64 // bytes, ever
 }
 
 func (c *churn) step() error {
@@ -165,7 +166,7 @@ func (c *churn) write(path string, flags int) error {
 	for i := range b {
 		b[i] = byte(c.rng.Uint32())
 	}
-	c.used += int64(len(b))
+	c.used, c.wrote = c.used+int64(len(b)), c.wrote+int64(len(b))
 	if _, err := f.WriteAt(b, c.rng.Int64N(200_000)); err != nil {
 		return err
 	}

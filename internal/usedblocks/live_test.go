@@ -159,10 +159,11 @@ func TestUnderWay(t *testing.T) {
 			path, dev, dir := y.make(t)
 			c := &churn{rng: rng, dir: dir, room: y.bytes / 6}
 			c.run(t, 150)
+			enough := c.wrote + y.bytes/24 // on a slow machine a look may take as long as it takes to write to all that is free
 			before := copyOfImage(t, path) // T0, or a little later for some blocks: they need more of the argument
 			stop, done := make(chan struct{}), make(chan error, 1)
 			go func() {
-				for {
+				for c.wrote < enough {
 					select {
 					case <-stop:
 						done <- nil
@@ -174,6 +175,8 @@ func TestUnderWay(t *testing.T) {
 						return
 					}
 				}
+				<-stop
+				done <- nil
 			}()
 			wait(time.Duration(rng.IntN(500)) * time.Millisecond)
 			unix.Sync()

@@ -28,22 +28,23 @@ func record(n int) Record {
 	return Record{EventName: "StartRecovery", RequestID: fmt.Sprint(n), RequestParameters: json.RawMessage(`{"sourceServerID":"s-1"}`)}
 }
 
-// ids reads the request ids of all files, oldest first.
-// ids are of all records. The current file is opened first: one that is put aside meanwhile is read twice, and not missed.
+// ids are of all records, oldest first. The current file is opened first, and read last: one that is put aside meanwhile
+// is read twice, and not missed.
 func ids(t *testing.T, dir string) (out []string) {
-	var files []*os.File
-	f, err := os.Open(filepath.Join(dir, Current))
-	if err == nil {
-		files = append(files, f)
-	} else {
+	current, err := os.Open(filepath.Join(dir, Current))
+	if err != nil {
 		require.ErrorIs(t, err, fs.ErrNotExist, "it is being put aside")
 	}
 	names, err := filepath.Glob(filepath.Join(dir, "audit-*.jsonl"))
 	require.NoError(t, err)
+	var files []*os.File
 	for _, name := range names {
 		f, err := os.Open(name)
 		require.NoError(t, err)
 		files = append(files, f)
+	}
+	if current != nil {
+		files = append(files, current)
 	}
 	for _, f := range files {
 		for s := bufio.NewScanner(f); s.Scan(); {
