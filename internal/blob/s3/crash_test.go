@@ -66,6 +66,21 @@ func TestAbortFreesRoom(t *testing.T) {
 	require.NoError(t, blob.Put(t.Context(), b.through, "a", make([]byte, 10<<20)))
 }
 
+// A service that was killed while it completed an upload may tell whoever asks again that it is complete, and have no object: so does
+// the one used here.
+func TestCompleteInWordsOnly(t *testing.T) {
+	b := newBench(t)
+	data := make([]byte, 10<<20)
+	b.proxy.Plan(s3test.Times(1, "CompleteMultipartUpload", s3test.Fault{Status: 200,
+		Body: `<CompleteMultipartUploadResult><ETag>"0-2"</ETag></CompleteMultipartUploadResult>`}))
+	err := blob.Put(t.Context(), b.through, "a", data)
+	require.Equal(t, fault.Transient, fault.KindOf(err), "%v", err)
+	b.noUploads(t)
+	blobtest.RequireMissing(t, b.direct, "a")
+	require.NoError(t, blob.Put(t.Context(), b.through, "a", data))
+	blobtest.RequireObject(t, b.direct, "a", data)
+}
+
 // The service dies in the middle of a part and comes back: the same writer goes on.
 func TestServiceDiesMidway(t *testing.T) {
 	b := newBench(t)

@@ -127,10 +127,33 @@ func (w *writer) commit(ctx context.Context) error {
 		w.store.cfg.Log.Warn("the object storage knows no conditional writes; two replication servers must never use one prefix")
 		err = w.finish(ctx, false)
 	}
-	if err == nil {
-		return nil
+	switch {
+	case err != nil:
+		return w.settle(ctx, err)
+	case w.upload != nil:
+		return w.confirm(ctx)
 	}
-	return w.settle(ctx, err)
+	return nil
+}
+
+// confirm sees that there is an object when an upload is said to be complete. A service that died while it completed one may say so to
+// the attempt that follows, and not have it (versitygw 1.8); what was sealed would be given up for nothing.
+func (w *writer) confirm(ctx context.Context) error {
+	head, err := w.store.head(ctx, w.name)
+	switch {
+	case status(err) == 404:
+		return fault.New(fault.Transient, "", "the service says that the upload is complete, and has no such object")
+	case err != nil:
+		return err
+	case !w.wrote(head):
+		return errExists()
+	}
+	return nil
+}
+
+// wrote tells whether an object is this writer's, whole.
+func (w *writer) wrote(head *s3.HeadObjectOutput) bool {
+	return head.Metadata[tokenKey] == w.token && aws.ToInt64(head.ContentLength) == w.size
 }
 
 func errExists() error { return fault.New(fault.Conflict, "", "the object exists") }
@@ -161,7 +184,7 @@ func (w *writer) settle(ctx context.Context, failed error) error {
 	}
 	head, err := w.store.head(ctx, w.name)
 	switch {
-	case err == nil && head.Metadata[tokenKey] == w.token && aws.ToInt64(head.ContentLength) == w.size:
+	case err == nil && w.wrote(head):
 		return nil
 	case err == nil:
 		return errExists()

@@ -1,6 +1,7 @@
 package s3test
 
 import (
+	"cmp"
 	"io"
 	"net"
 	"net/http"
@@ -16,6 +17,7 @@ import (
 type Fault struct {
 	Status      int    // answer this instead, with Code as the error
 	Code        string //
+	Body        string // of that answer, in place of the error
 	CutRequest  int64  // pass on so many bytes of the body, then cut both connections
 	FlipRequest int64  // flip a bit in the byte of the body at this offset, from 1
 	FlipAnswer  int64  // the same in the answer's body
@@ -175,7 +177,7 @@ func refuse(w http.ResponseWriter, r *http.Request, f Fault) {
 	w.Header().Set("X-Amz-Request-Id", "request-of-the-proxy")
 	w.WriteHeader(f.Status)
 	if r.Method != http.MethodHead {
-		_, _ = io.WriteString(w, "<Error><Code>"+f.Code+"</Code><Message>the proxy says so</Message></Error>")
+		_, _ = io.WriteString(w, cmp.Or(f.Body, "<Error><Code>"+f.Code+"</Code><Message>the proxy says so</Message></Error>"))
 	}
 }
 
