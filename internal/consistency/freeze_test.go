@@ -118,7 +118,7 @@ func TestNextAgentThaws(t *testing.T) {
 	w := newBench(t, v)
 	kill := w.agent()
 	guard := guardOf(t, w.pid)
-	require.NoError(t, syscall.Kill(w.pid, syscall.SIGSTOP)) // or it would thaw first
+	suspend(t, w.pid) // or it would thaw first
 	require.NoError(t, syscall.Kill(guard, syscall.SIGKILL))
 	kill()
 	v.requireFrozenNow()
@@ -163,6 +163,10 @@ func TestGuardDies(t *testing.T) {
 			b.cfg.Deadline = 500 * time.Millisecond
 			b.cfg.Cut = func(context.Context) (Cut, error) {
 				guard := guardOf(t, os.Getpid())
+				if sig == syscall.SIGSTOP {
+					suspend(t, guard)
+					return cut{7}, nil
+				}
 				require.NoError(t, syscall.Kill(guard, sig))
 				if sig == syscall.SIGTERM {
 					v.requireWritable(5 * time.Second) // before it is told to thaw

@@ -271,3 +271,27 @@ func guardOf(t *testing.T, parent int) int {
 	t.Fatal("there is no guard")
 	return 0
 }
+
+// suspend returns when every thread has stopped. kill(2) returns earlier: one thread takes the signal and then stops the others.
+func suspend(t *testing.T, pid int) {
+	t.Helper()
+	require.NoError(t, unix.Kill(pid, unix.SIGSTOP))
+	ticker := time.NewTicker(time.Millisecond)
+	defer ticker.Stop()
+	for deadline := time.Now().Add(30 * time.Second); ; <-ticker.C {
+		stats, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+		require.NoError(t, err)
+		require.NotEmpty(t, stats)
+		running := 0
+		for _, f := range stats {
+			text, _ := os.ReadFile(f) // the thread may have ended
+			if _, after, _ := strings.Cut(string(text), ") "); !strings.HasPrefix(after, "T") {
+				running++
+			}
+		}
+		if running == 0 {
+			return
+		}
+		require.True(t, time.Now().Before(deadline), "%d threads go on", running)
+	}
+}
