@@ -28,10 +28,11 @@ type Kernel struct {
 	Package string
 }
 
-// Kernels that the scenarios run on: Debian 12's own, and the newest that its repositories offer.
+// Kernels that the scenarios run on: Debian 12's own, the newest of its repositories, and the newest of any stable release's.
 var Kernels = []Kernel{
 	{"6.1", "bookworm", "linux-image-cloud-amd64"},
 	{"6.12", "bookworm", "linux-image-6.12-cloud-amd64"},
+	{"7.3", "trixie", "linux-image-cloud-amd64/trixie-backports"},
 }
 
 // The environment of the tests.
