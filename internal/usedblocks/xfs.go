@@ -3,12 +3,16 @@ package usedblocks
 import (
 	"bytes"
 	"hash/crc32"
+	"math"
 )
 
 /*
 XFS, version 5. Free are the records of each allocation group's tree of free extents by block number. The tree in place is
-believed only after the log says that all of it up to now was written back. Blocks of the tree may be read at different
-moments: each record was true at one of them.
+believed when the log proves of each of its blocks that it holds all that was logged before the first look. Blocks of the tree may
+be read at different moments: each record was true at one of them, after that.
+
+That the log's tail has passed the first look does not prove it. A block that is changed again before it is written back is logged
+again, whole, and moves the tail on as if it were in place: the blocks of a tree in use are changed all the time.
 */
 type xfs struct {
 	v         volume
@@ -21,7 +25,7 @@ type xfs struct {
 	agShift   uint
 	uuid      []byte // in every block
 	logStart  int64  // byte
-	logBlocks int64  // of 512 bytes
+	logBlocks int64  // sectors of 512 bytes
 }
 
 const (
@@ -40,26 +44,81 @@ func isXFS(v volume) bool {
 	return v.read(b[:], 0) == nil && string(b[:]) == "XFSB"
 }
 
-func xfsFree(s *search, v volume, _ int) ([]Range, error) {
+// xfsFree looks at each group until its tree proves to be in place. XFS writes back what it has logged within half a minute or so.
+func xfsFree(s *search, v volume, _ int) (free []Range, err error) {
 	x := &xfs{v: v}
 	if err := x.parse(); err != nil {
 		return nil, err
 	}
-	if err := x.settled(s); err != nil {
-		return nil, err
+	left := make([]int64, x.agCount)
+	for ag := range left {
+		left[ag] = int64(ag)
 	}
-	var free []Range
-	for ag := range x.agCount {
-		if err := s.ctx.Err(); err != nil {
-			return nil, err
+	var log *xfsLog
+	for {
+		if log == nil {
+			log, err = x.look()
 		}
-		list, err := x.group(ag)
+		if err == nil {
+			var more []Range
+			more, left, err = x.groups(s, log, left)
+			free = append(free, more...)
+		}
 		if err != nil {
-			continue // all of it is used
+			log = nil // a later first look will do as well
 		}
-		free = append(free, list...)
+		if len(left) == 0 || !s.pause() {
+			break
+		}
 	}
-	return free, nil
+	switch {
+	case int64(len(left)) < x.agCount:
+		return free, nil // what is left is used
+	case err == nil:
+		err = errDoubt("its log was not written back in time")
+	}
+	return nil, err
+}
+
+// groups reads the groups that are left, and returns what is free in those whose trees are in place, and the others.
+func (x *xfs) groups(s *search, log *xfsLog, left []int64) (free []Range, doubtful []int64, err error) {
+	trees := make(map[int64]*xfsTree, len(left))
+	for _, ag := range left {
+		if err := s.ctx.Err(); err != nil {
+			return nil, left, err
+		}
+		if t, err := x.group(ag); err == nil {
+			trees[ag] = t
+		}
+	}
+	if err := log.again(); err != nil {
+		return nil, left, err
+	}
+	for _, ag := range left {
+		if t := trees[ag]; t != nil && log.proves(t) {
+			free = append(free, t.free...)
+		} else {
+			doubtful = append(doubtful, ag)
+		}
+	}
+	return free, doubtful, nil
+}
+
+// proves tells whether what was read of a tree is what it was at the first look, or later. Of a block that was changed since, and is
+// not yet in place so, nobody knows whether it was part of the tree at the first look: it may be left over from an earlier one. The
+// group's header is always part of it.
+func (l *xfsLog) proves(t *xfsTree) bool {
+	for _, r := range t.read {
+		c := l.changed[r.sector]
+		want := c.before
+		if c.after != 0 && !r.header {
+			want = max(want, c.after)
+		}
+		if r.lsn < want || r.lsn.cycle() > l.last.cycle() {
+			return false
+		}
+	}
+	return true
 }
 
 func (x *xfs) parse() error {
@@ -120,19 +179,20 @@ func xfsSum(b []byte, at int) bool {
 }
 
 // group reads the free extents of one allocation group. A tree that is rewritten meanwhile is read again, now and then.
-func (x *xfs) group(ag int64) (free []Range, err error) {
+func (x *xfs) group(ag int64) (t *xfsTree, err error) {
 	for range 3 {
-		if free, err = x.tryGroup(ag); err == nil {
-			return free, nil
+		if t, err = x.tryGroup(ag); err == nil {
+			return t, nil
 		}
 	}
 	return nil, err
 }
 
-func (x *xfs) tryGroup(ag int64) ([]Range, error) {
+func (x *xfs) tryGroup(ag int64) (*xfsTree, error) {
 	begin := ag * x.agBlocks
 	b := make([]byte, x.sector)
-	if err := x.v.read(b, begin*x.block+x.sector); err != nil {
+	at := begin*x.block + x.sector
+	if err := x.v.read(b, at); err != nil {
 		return nil, err
 	}
 	length := int64(be.Uint32(b[12:]))
@@ -141,8 +201,8 @@ func (x *xfs) tryGroup(ag int64) ([]Range, error) {
 		return nil, errDoubt("the header of group %d is damaged", ag)
 	}
 	t := &xfsTree{x: x, ag: ag, length: length, left: length}
-	err := t.walk(int64(be.Uint32(b[16:])), int(be.Uint32(b[28:]))-1)
-	return t.free, err
+	t.saw(at, be.Uint64(b[208:]), true)
+	return t, t.walk(int64(be.Uint32(b[16:])), int(be.Uint32(b[28:]))-1)
 }
 
 // xfsTree is one tree of free extents.
@@ -152,6 +212,21 @@ type xfsTree struct {
 	length int64 // of the group, in blocks
 	left   int64 // blocks that may still be visited
 	free   []Range
+	read   []xfsRead
+}
+
+// xfsRead is a block of a tree, or the group's header.
+type xfsRead struct {
+	sector int64 // of 512 bytes, on the volume
+	lsn    xlogAt
+	header bool
+}
+
+func (t *xfsTree) saw(at int64, lsn uint64, header bool) {
+	if lsn == math.MaxUint64 { // it was never logged
+		lsn = 0
+	}
+	t.read = append(t.read, xfsRead{at / xlogSector, xlogAt(lsn), header})
 }
 
 func (t *xfsTree) walk(at int64, level int) error {
@@ -168,6 +243,7 @@ func (t *xfsTree) walk(at int64, level int) error {
 		int64(be.Uint64(b[16:])) != (t.ag*x.agBlocks+at)*(x.block/512) || !xfsSum(b, 52) {
 		return errDoubt("block %d of the tree of group %d is damaged", at, t.ag)
 	}
+	t.saw((t.ag*x.agBlocks+at)*x.block, be.Uint64(b[24:]), false)
 	if level == 0 {
 		return t.leaf(b[xfsTreeHead:], n)
 	}
