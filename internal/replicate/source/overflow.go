@@ -7,8 +7,9 @@ import (
 /*
 Writes that outrun the link give up their order before their data. One epoch is opened for as long as that lasts, behind a
 drop that it counts as its own: so none of its captured writes is ever sent, and it is never complete. Its baseline goes
-round and round: what was written during one round is the debt of the next, however often it was written. When the link
-outruns the writes again the next epoch is opened, whose captured writes are sent.
+round and round: what was written during one round is the debt of the next, however often it was written. Where blocks are
+mostly written again, the next round waits: to read them each time would take from those who write, and spare nothing at
+the end. When the link outruns the writes again the next epoch is opened, whose captured writes are sent.
 
 	continuous --drop--> overflow --round, round, ...--> the next epoch --baseline--> continuous
 
@@ -19,11 +20,16 @@ type overflow struct {
 	epoch uint64    // that holds no captured write; 0: none
 	since time.Time // it was opened
 	round time.Time // when the last began
+	paid  time.Time // it owed nothing any more; zero: it does yet
+	wrote uint64    // bytes, by the load's count, when the last began
+	times float64   // so often was each byte that it owed written since the round before, on average
 }
 
 const (
 	outrun      = 0.8             // of what the link takes: more leaves too little for the baseline
 	overflowTry = 5 * time.Minute // then the next epoch is tried all the same, for the measure may be wrong
+	restAtMost  = 5 * time.Second // between rounds
+	restTimes   = 7               // the time that a round took, at most
 	noLoad      = 64 << 10        // bytes per second
 	busyEnough  = 0.25            // of the time the sender must have waited for the link, else it says nothing of it
 )
@@ -99,11 +105,40 @@ func (x *session) again(now time.Time) (bool, error) {
 	if !x.overflowing(now) {
 		return !x.rested(), nil
 	}
-	if now.Sub(o.round) < cycleEvery {
+	if o.paid.IsZero() {
+		o.paid = now
+	}
+	if now.Sub(o.round) < cycleEvery || now.Sub(o.paid) < o.rest() {
 		return true, nil
 	}
-	o.round = now
+	o.round, o.paid = now, time.Time{}
 	return true, x.renew()
+}
+
+// rest is how long the next round waits after the last. A round that read what was written once only is followed by the next at
+// once: it is so much less to read at the end. On a slow link the longest wait is little beside the round itself.
+func (o *overflow) rest() time.Duration {
+	again := min(max(o.times-1, 0), restTimes)
+	return min(time.Duration(again*float64(o.paid.Sub(o.round))), restAtMost)
+}
+
+// inDebt is what is to be read of the disk, in bytes.
+func (d *disk) inDebt() uint64 { return min(d.debt.Count()*d.debt.BlockSize(), d.Bytes) }
+
+func (s *Source) inDebt() (bytes uint64) {
+	for _, d := range s.disks {
+		bytes += d.inDebt()
+	}
+	return bytes
+}
+
+// owes is told what a new round owes.
+func (o *overflow) owes(bytes, written uint64) {
+	o.times = 0
+	if bytes > 0 && written > o.wrote {
+		o.times = float64(written-o.wrote) / float64(bytes)
+	}
+	o.wrote = written
 }
 
 // renew makes debt of what is dirty, as open does, within an epoch that holds no captured write. Writes that are in flight
@@ -118,6 +153,7 @@ func (x *session) renew() error {
 	s.keepDebt()
 	x.cap.LateToDebt()
 	x.cap.DirtyToDebt()
+	s.overflow.owes(s.inDebt(), s.meter.load.written)
 	s.ep.settled = false
 	s.memory.put(fieldSettled, 0)
 	s.settle = settling{}

@@ -2,7 +2,9 @@ package source
 
 import (
 	"fmt"
+	"math"
 	"math/rand/v2"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -12,14 +14,19 @@ import (
 
 // flood writes random blocks at so many bytes per second for a while, or until it is told to stop.
 func (m *model) flood(noise *rand.ChaCha8, rate int, d time.Duration, stop func(Status) bool) time.Duration {
-	const every = 20 * time.Millisecond
 	blocks := len(m.host.disks[0]) / testBlock
+	return m.flow(noise, rate, d, func() int { return m.rng.IntN(blocks) }, stop)
+}
+
+// flow writes the blocks that next says.
+func (m *model) flow(noise *rand.ChaCha8, rate int, d time.Duration, next func() int, stop func(Status) bool) time.Duration {
+	const every = 20 * time.Millisecond
 	data := make([]byte, testBlock)
 	start, sent := time.Now(), 0
 	for time.Since(start) < d && !stop(m.source.Status()) {
 		for ; sent < int(time.Since(start).Seconds()*float64(rate)); sent += testBlock {
 			_, _ = noise.Read(data)
-			m.put(m.rng.IntN(blocks)*testBlock, append([]byte(nil), data...))
+			m.put(next()*testBlock, append([]byte(nil), data...))
 		}
 		pause(every)
 	}
@@ -60,6 +67,48 @@ func overflowed(t *testing.T, outran func() bool) (time.Duration, Status) {
 	m.end()
 	m.check()
 	return took, st
+}
+
+// Blocks that are written again and again, faster than they can be sent, are not sent again and again: the rounds rest. Where
+// each block is written once they do not, for all of it must be sent.
+func TestOverflowRests(t *testing.T) {
+	const link = 256 << 10
+	synctest.Test(t, func(t *testing.T) {
+		require.Less(t, linkInUse(t, link, 8*link, link/testBlock), 0.4)
+	})
+	synctest.Test(t, func(t *testing.T) {
+		require.Greater(t, linkInUse(t, link, 2*link, math.MaxInt), 0.8)
+	})
+}
+
+// linkInUse is the share of the link's time that is used in half a minute of an overflow, while the first so many blocks of a disk
+// are written in turn at so many bytes per second.
+func linkInUse(t *testing.T, link, rate, blocks int) float64 {
+	const lasts = 30 * time.Second
+	m := bench(t, 64<<10, 8192*testBlock)
+	var over atomic.Bool
+	m.outran, m.host.readable = func() bool { return !over.Load() }, true
+	m.build(nil)
+	m.run()
+	m.wait("continuous", inPhase(PhaseContinuous))
+	m.source.SetBandwidth(int64(link))
+	at, wire, from := 0, uint64(0), time.Time{}
+	m.flow(rand.NewChaCha8([32]byte{3}), rate, 2*lasts, func() int { at++; return (at - 1) % blocks }, func(st Status) bool {
+		if from.IsZero() && st.Rounds == 2 {
+			wire, from = st.WireBytes, time.Now()
+		}
+		return !from.IsZero() && time.Since(from) >= lasts
+	})
+	require.False(t, from.IsZero())
+	st := m.source.Status()
+	used := float64(st.WireBytes-wire) / float64(link) / time.Since(from).Seconds()
+	t.Logf("%d rounds, link in use %.2f", st.Rounds, used)
+	over.Store(true)
+	m.source.SetBandwidth(0)
+	m.wait("calm", func(Status) bool { return m.calm() })
+	m.end()
+	m.check()
+	return used
 }
 
 // The control plane calls a server NOT_CONVERGING whose copy began anew three times over half an hour and never was complete.

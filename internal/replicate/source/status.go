@@ -168,7 +168,7 @@ func (s *Source) measure(now time.Time) {
 	for _, d := range s.disks {
 		d.owed = d.Bytes // before the first epoch nothing is replicated
 		if s.ep.number != 0 {
-			d.owed = min(d.debt.Count()*d.debt.BlockSize(), d.Bytes)
+			d.owed = d.inDebt()
 		}
 	}
 }
