@@ -215,21 +215,6 @@ func TestLateToDebtAndDirtyToDebt(t *testing.T) {
 	require.Zero(t, c.region[regionGen1][0])
 }
 
-func TestGracePeriods(t *testing.T) {
-	require.NoError(t, gracePeriod())
-	require.NoError(t, visitEveryCPU())
-}
-
-func TestParseCPUs(t *testing.T) {
-	cpus, err := parseCPUs("0-2,5,7-8")
-	require.NoError(t, err)
-	require.Equal(t, []int{0, 1, 2, 5, 7, 8}, cpus)
-	for _, bad := range []string{"", "a", "1-", "1-x"} {
-		_, err := parseCPUs(bad)
-		require.Error(t, err, bad)
-	}
-}
-
 // The committed objects are what the committed sources build to, wherever the checkout is.
 func TestObjectsAreReproducible(t *testing.T) {
 	version, err := exec.Command("clang", "--version").Output()

@@ -5,11 +5,11 @@
  * on_queue runs when a bio enters the block layer, before it can reach the disk: it sets the dirty bits, then copies
  * the data into the ring. What cannot be copied is counted and remembered until it completes. on_issue sets bits a
  * second time, for a bio that on_queue missed. The completion programs mark blocks late whose content may have changed
- * after user space read them. All run with preemption off, so the records of one bio come from one CPU in a row.
+ * after user space read them. The records of one bio come from one CPU in a row: no program is moved to another CPU.
  *
- * The kernel skips a program that an interrupt would start while it already runs on that CPU. For on_queue user space
- * counts that as drops. The completion programs are attached twice: while one is interrupted, its twin is not
- * running.
+ * The kernel skips a program that an interrupt, or a task that preempts it, would start while it already runs on that
+ * CPU. For on_queue user space counts that as drops. The completion programs are attached twice: while one is
+ * interrupted, its twin is not running.
  */
 #include "bits.h"
 #include "calibrate.h"
