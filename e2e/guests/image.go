@@ -91,8 +91,9 @@ func Root(t *testing.T, disk string, options []string, f func(dir string)) {
 	require.NoError(t, detach())
 }
 
-// patientKernel keeps a kernel from calling a timer broken, and panicking, whose ticks a busy host delivers late.
-const patientKernel = "no_timer_check"
+// patient is what a guest needs on a busy host: its kernel does not call a timer broken, and panic, whose ticks come late, and its systemd
+// does not give up after 90 s what an emulated machine takes minutes for, such as the appearance of a disk.
+const patient = "no_timer_check systemd.default_timeout_start_sec=1800 systemd.default_device_timeout_sec=1800"
 
 // prepare gives a copy of a boot disk the program under test and a kernel command line.
 func prepare(t *testing.T, disk, program, commandLine string) {
@@ -104,7 +105,7 @@ func prepare(t *testing.T, disk, program, commandLine string) {
 		require.NoError(t, err)
 		const known = "mitigations=off"
 		require.Contains(t, string(text), known)
-		require.NoError(t, os.WriteFile(file, []byte(strings.ReplaceAll(string(text), known, known+" "+patientKernel+" "+commandLine)), 0o600))
+		require.NoError(t, os.WriteFile(file, []byte(strings.ReplaceAll(string(text), known, known+" "+patient+" "+commandLine)), 0o600))
 	})
 }
 

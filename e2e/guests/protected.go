@@ -99,10 +99,12 @@ func (p *Protected) Install(t *testing.T, flags string) {
 	t.Logf("installed in %s", time.Since(began).Round(time.Second))
 }
 
-// connectedAfter prints how long the running agent took from its start until it was first connected.
-const connectedAfter = `of=understudy-agent; began=$(systemctl show -P ExecMainStartTimestampMonotonic $of)
+// milestones prints when the running agent came to what, counted from its start, until it was first connected.
+const milestones = `of=understudy-agent; began=$(systemctl show -P ExecMainStartTimestampMonotonic $of)
 journalctl _SYSTEMD_INVOCATION_ID=$(systemctl show -P InvocationID $of) -o short-monotonic --no-pager |
-	awk -v began=$began '/msg=connected/ && !found {sub(/^\[ */, ""); printf "%.1f s\n", $1 - began / 1e6; found = 1} END {exit !found}'
+	awk -v began=$began 'match($0, /msg=("[^"]*"|[^ ]*)/) && !found {
+		what = substr($0, RSTART + 4, RLENGTH - 4); sub(/^\[ */, ""); printf "%s %.1f s, ", what, $1 - began / 1e6; found = what == "connected"
+	} END {exit !found}'
 `
 
 // Continuous waits until replication is, and logs what it took.
@@ -113,8 +115,8 @@ func (p *Protected) Continuous(t *testing.T) drstypes.SourceServer {
 	s := p.Status(t)
 	t.Logf("continuous after %s: epoch %d (%s), %d KiB read or captured, %d KiB on the wire", time.Since(began).Round(time.Second),
 		s.Epoch, s.Reason, s.RawBytes>>10, s.WireBytes>>10)
-	if took, err := p.Try(t, connectedAfter); err == nil {
-		t.Logf("  the agent was connected %s after its start", strings.TrimSpace(took))
+	if reached, err := p.Try(t, milestones); err == nil {
+		t.Logf("  after the agent's start: %s", strings.TrimSuffix(strings.TrimSpace(reached), ","))
 	}
 	for _, d := range s.Disks {
 		t.Logf("  %s: %d MiB, %d MiB unused, %d KiB the same", d.Device, d.Total>>20, d.Unused>>20, d.Same>>10)
