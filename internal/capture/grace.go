@@ -1,24 +1,12 @@
 package capture
 
-import (
-	"github.com/cilium/ebpf"
-	"golang.org/x/sys/unix"
-)
+import "github.com/cilium/ebpf"
 
-const membarrierGlobal = 1 << 0 // MEMBARRIER_CMD_GLOBAL: wait for an RCU grace period
-
-// gracePeriod waits until every program that was running when it was called has ended. The programs run in RCU's critical
-// sections. They used to run with preemption off as well, but newer kernels (7.3 does) may preempt them.
+// gracePeriod waits until every program that was running when it was called has ended: the kernel ends an update of a map of maps
+// only when no program uses what was in it any more, whatever program that is (maybe_wait_bpf_programs: an RCU grace period).
+// membarrier(2) waits in the same way, but not with nohz_full CPUs, nor on a machine of one processor, where a program
+// may have been preempted since Linux 7.
 func gracePeriod() error {
-	if _, _, errno := unix.Syscall(unix.SYS_MEMBARRIER, membarrierGlobal, 0, 0); errno == 0 {
-		return nil
-	}
-	return replaceInnerMap() // the kernel refuses with nohz_full CPUs, and may be built without
-}
-
-// replaceInnerMap is a grace period by other means: the kernel ends an update of a map of maps only when no program uses what
-// was in it any more, and waits for all programs to know.
-func replaceInnerMap() error {
 	const op = "grace period"
 	inner := &ebpf.MapSpec{Type: ebpf.Array, KeySize: 4, ValueSize: 4, MaxEntries: 1}
 	in, err := ebpf.NewMap(inner)

@@ -65,7 +65,7 @@ RestrictSUIDSGID=yes
 LockPersonality=yes
 MemoryDenyWriteExecute=yes
 SystemCallArchitectures=native
-SystemCallFilter=@system-service bpf membarrier
+SystemCallFilter=@system-service bpf
 SystemCallErrorNumber=EPERM
 UMask=0077
 
