@@ -30,6 +30,7 @@ type ext struct {
 	sumsOf      map[int64][]uint32 // of bitmaps, that the journal has seen
 	vouched     map[int64]bool     // the journal has the bitmap that the descriptor in place tells of
 	doubted     int64              // groups whose bitmap is not what it should be
+	moved       bool               // the journal's tail did, while the journal was read
 }
 
 const (
@@ -66,15 +67,16 @@ func isExt(v volume) bool {
 }
 
 // extFree looks again while a bitmap and what tells of its checksum are of different moments: each look believes what it
-// proves, the last one counts.
+// proves, the last one counts. A look during which the journal's tail moved proves nothing.
 func extFree(s *search, v volume, _ int) (free []Range, err error) {
-	for range extTries {
+	for tries := 1; ; tries++ {
 		x := &ext{v: v, taken: map[int64][]byte{}, sumsOf: map[int64][]uint32{}, vouched: map[int64]bool{}}
-		if free, err = x.find(); err != nil || x.doubted == 0 || !s.pause() {
-			break
+		free, err = x.find()
+		again := x.moved || err == nil && x.doubted > 0 && tries < extTries
+		if !again || !s.pause() {
+			return free, err
 		}
 	}
-	return free, err
 }
 
 func (x *ext) find() ([]Range, error) {
@@ -115,6 +117,8 @@ func (x *ext) parse() error {
 		return errDoubt("its group descriptors have no checksums")
 	case le.Uint16(b[0x3a:])&2 != 0:
 		return errDoubt("it has errors")
+	case le.Uint16(b[0x3a:])&1 == 0: // mounted with noload, say: then nothing is written ahead
+		return errDoubt("it is written without its journal, or was not unmounted cleanly")
 	}
 	x.incompat, x.metaSums = incompat, readonly&extSums != 0
 	x.seed = rawCRC(^uint32(0), b[0x68:0x78])

@@ -3,7 +3,9 @@ package usedblocks
 import "slices"
 
 // The journal of ext3 and ext4. Nothing is replayed: of every copy of a bitmap that lies in it, however old, the set
-// bits are used. So transactions need not be told apart, and a copy that is overwritten meanwhile does no harm.
+// bits are used. So transactions need not be told apart. What is between tail and head must stay until it was read: a bitmap
+// that changes again is not written in place but logged again, perhaps where was read before, and its older copy is overwritten.
+// The tail on disk moves before that.
 
 const (
 	jbdMagic      = 0xc03b3998
@@ -30,7 +32,11 @@ type jbd struct {
 	first    int64     // of the log
 	last     int64     // past it
 	features uint32
+	tail     jbdTail
 }
+
+// jbdTail is where the journal's tail is, as its superblock says: a transaction and a block.
+type jbdTail struct{ sequence, start uint32 }
 
 func (x *ext) readJournal() error {
 	if le.Uint32(x.super[0xe4:]) != 0 {
@@ -51,7 +57,17 @@ func (x *ext) readJournal() error {
 	if err != nil {
 		return err
 	}
-	return j.take(copies)
+	if err := j.take(copies); err != nil {
+		return err
+	}
+	before := j.tail
+	if err := j.parse(); err != nil {
+		return err
+	}
+	if x.moved = j.tail != before; x.moved {
+		return errDoubt("its journal's tail moved meanwhile")
+	}
+	return nil
 }
 
 // openJournal reads the inode and the journal's superblock.
@@ -192,6 +208,7 @@ func (j *jbd) parse() error {
 	if be.Uint32(b) != jbdMagic || kind != 3 && kind != 4 || int64(be.Uint32(b[0xc:])) != j.x.block {
 		return errDoubt("the journal has no superblock")
 	}
+	j.tail = jbdTail{be.Uint32(b[0x18:]), be.Uint32(b[0x1c:])}
 	j.first, j.last = int64(be.Uint32(b[0x14:])), int64(be.Uint32(b[0x10:]))
 	if kind == 4 {
 		j.features = be.Uint32(b[0x28:])
