@@ -57,6 +57,9 @@ func isBtrfs(v volume) bool {
 }
 
 func btrfsFree(s *search, v volume, _ int) (free []Range, err error) {
+	if !s.committed("btrfs", v) {
+		return nil, errElsewhere()
+	}
 	for tries := 0; tries < btrfsTries; tries++ {
 		b := &btrfs{s: s, v: v, budget: v.size() / 4096} // no node is smaller, and none is met twice
 		if free, err = b.find(); err == nil || s.ctx.Err() != nil {

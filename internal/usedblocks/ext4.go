@@ -30,6 +30,7 @@ type ext struct {
 	sumsOf      map[int64][]uint32 // of bitmaps, that the journal has seen
 	vouched     map[int64]bool     // the journal has the bitmap that the descriptor in place tells of
 	doubted     int64              // groups whose bitmap is not what it should be
+	committed   bool               // what is in memory
 	moved       bool               // the journal's tail did, while the journal was read
 }
 
@@ -71,6 +72,7 @@ func isExt(v volume) bool {
 func extFree(s *search, v volume, _ int) (free []Range, err error) {
 	for tries := 1; ; tries++ {
 		x := &ext{v: v, taken: map[int64][]byte{}, sumsOf: map[int64][]uint32{}, vouched: map[int64]bool{}}
+		x.committed = s.committed("ext4", v)
 		free, err = x.find()
 		again := x.moved || err == nil && x.doubted > 0 && tries < extTries
 		if !again || !s.pause() {
@@ -82,6 +84,9 @@ func extFree(s *search, v volume, _ int) (free []Range, err error) {
 func (x *ext) find() ([]Range, error) {
 	if err := x.parse(); err != nil {
 		return nil, err
+	}
+	if x.incompat&extRecover != 0 && !x.committed { // the flag is set before anything is changed, and cleared after all
+		return nil, errElsewhere()
 	}
 	// Where the bitmaps are does not change; the journal is read before what lies in place.
 	if err := x.readDescriptors(); err != nil {

@@ -144,7 +144,7 @@ func newPV(v volume, group lvmSection, uuid string) (*pv, error) {
 
 // lv is what one logical volume has on this physical volume.
 type lv struct {
-	name     string
+	name, id string
 	used     []Range // on the disk
 	segments []segment
 	simple   bool // linear, and all of it is here
@@ -165,7 +165,7 @@ func (p *pv) free(s *search, depth int) ([]Range, error) {
 	slices.SortFunc(all, func(a, b lv) int { return cmp.Compare(a.name, b.name) })
 	for _, l := range all {
 		if l.simple && !p.mentioned[l.name] {
-			inner := &logical{of: p.v, segments: l.segments}
+			inner := &logical{id: l.id, of: p.v, segments: l.segments}
 			free = append(free, s.inside(inner, depth, inner.place)...)
 		}
 	}
@@ -173,7 +173,7 @@ func (p *pv) free(s *search, depth int) ([]Range, error) {
 }
 
 func (p *pv) volume(name string, d lvmSection) (lv, error) {
-	l := lv{name: name, simple: true}
+	l := lv{name: name, id: strings.ReplaceAll(d.text("id"), "-", ""), simple: true}
 	for key, x := range d {
 		seg, ok := x.(lvmSection)
 		if !ok || !strings.HasPrefix(key, "segment") {

@@ -29,6 +29,9 @@ type Options struct {
 	MinFree int64         // shorter free ranges count as used; default 64 KiB
 	Settle  time.Duration // how long to wait until a file system's log is written back; default 2 minutes
 	Poll    time.Duration // between looks at it; default 2 s
+	// Mounted tells whether this machine's kernel has the file system mounted that lies at a place, so that sync(2) was for it,
+	// too. One that it has not may be a guest's or another machine's: what that has in memory, nobody knows here. nil: nobody has.
+	Mounted func(kind string, at Place) bool
 }
 
 // Find returns the free ranges of a disk of size bytes, sorted and apart, and what it found. r may be as choosy as a

@@ -82,6 +82,7 @@ type segment struct {
 
 // logical is a volume of pieces of another, in order and without gaps.
 type logical struct {
+	id       string // as LVM knows it, without dashes
 	of       volume
 	segments []segment
 }

@@ -50,6 +50,9 @@ func xfsFree(s *search, v volume, _ int) (free []Range, err error) {
 	if err := x.parse(); err != nil {
 		return nil, err
 	}
+	if !s.committed("xfs", v) { // a log that says it was unmounted may be that of one just mounted
+		return nil, errElsewhere()
+	}
 	left := make([]int64, x.agCount)
 	for ag := range left {
 		left[ag] = int64(ag)

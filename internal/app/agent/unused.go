@@ -41,9 +41,17 @@ func (unusedBlocks) Commit(ctx context.Context) error {
 	}
 }
 
-func (u unusedBlocks) Find(ctx context.Context, disk uint16) ([]source.Range, error) {
+func (u unusedBlocks) Find(ctx context.Context, disk uint16, sure bool) ([]source.Range, error) {
 	d := u.disks[disk]
-	free, found, err := usedblocks.Find(ctx, d.Reader, int64(d.Bytes), usedblocks.Options{})
+	here, err := mountedFrom(d.Device)
+	if err != nil {
+		return nil, fault.New(fault.Transient, "agent: mounted file systems", "%w", err)
+	}
+	o := usedblocks.Options{}
+	if sure {
+		o.Mounted = here.has
+	}
+	free, found, err := usedblocks.Find(ctx, d.Reader, int64(d.Bytes), o)
 	if err != nil {
 		return nil, err
 	}

@@ -20,8 +20,9 @@ sending, and the replica is the disk, whole. docs/design/2026-11-23-rescan.md sa
 type Unused interface {
 	// Commit has the disks hold, in place or in logs, all that was done before it was called.
 	Commit(ctx context.Context) error
-	// Find returns ranges of bytes that are not in use, from what the disk holds. It is called after Commit.
-	Find(ctx context.Context, disk uint16) ([]Range, error)
+	// Find returns ranges of bytes that are not in use, from what the disk holds. It is called after Commit. Where it must be sure,
+	// what somebody else than this machine's kernel may write to, a guest, is in use.
+	Find(ctx context.Context, disk uint16, sure bool) ([]Range, error)
 }
 
 // Range is a run of bytes of a disk.
@@ -69,7 +70,7 @@ func (s *Source) search(ctx context.Context, epoch uint64) error {
 	group.SetLimit(finders)
 	for _, d := range s.disks {
 		group.Go(func() error {
-			list, err := s.cfg.Unused.Find(ctx, d.Index)
+			list, err := s.cfg.Unused.Find(ctx, d.Index, true)
 			if err != nil {
 				return fault.Wrap("source: unused: "+d.Device, err)
 			}

@@ -19,6 +19,7 @@ type told struct {
 	ranges    []Range
 	committed int
 	gate      chan struct{} // closed when Find may answer
+	sure      []bool        // as Find was asked
 	err       error
 }
 
@@ -27,7 +28,7 @@ func (f *told) Commit(context.Context) error {
 	return nil
 }
 
-func (f *told) Find(ctx context.Context, disk uint16) ([]Range, error) {
+func (f *told) Find(ctx context.Context, disk uint16, sure bool) ([]Range, error) {
 	select {
 	case <-f.gate:
 	case <-ctx.Done():
@@ -36,6 +37,7 @@ func (f *told) Find(ctx context.Context, disk uint16) ([]Range, error) {
 	if disk != 0 {
 		return nil, f.err
 	}
+	f.sure = append(f.sure, sure)
 	return f.ranges, f.err
 }
 
@@ -85,6 +87,7 @@ func TestUnusedIsNotRead(t *testing.T) {
 		require.Greater(t, st.Disks[0].Unused, uint64(blocks/2*testBlock))
 		require.Equal(t, 1, f.committed)
 		m.end()
+		require.Equal(t, []bool{true}, f.sure)
 		got := m.server.journal.disks(1, ^uint64(0), m.host.disks)[0]
 		want := m.host.disks[0]
 		require.True(t, bytes.Equal(want[:10*testBlock], got[:10*testBlock]))

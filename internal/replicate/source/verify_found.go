@@ -134,7 +134,7 @@ func (s *Source) freeNow(ctx context.Context) map[uint16][]Range {
 	group.SetLimit(finders)
 	for _, d := range s.disks {
 		group.Go(func() error {
-			list, err := s.cfg.Unused.Find(ctx, d.Index)
+			list, err := s.cfg.Unused.Find(ctx, d.Index, false)
 			if err != nil {
 				return fault.Wrap("source: unused: "+d.Device, err)
 			}
