@@ -168,6 +168,9 @@ func (b *btrfs) addChunk(logical int64, item []byte) error {
 	}
 	for i := range stripes {
 		at := int64(le.Uint64(item[48+32*i+8:]))
+		if id := le.Uint64(item[48+32*i:]); id != le.Uint64(b.super[201:]) {
+			return errDoubt("a chunk on device %d", id)
+		}
 		if at < 0 || c.length <= 0 || at > b.v.size() || c.length > b.v.size()-at || logical < 0 || logical > 1<<60 {
 			return errDoubt("a chunk of %d bytes at %d", c.length, at)
 		}

@@ -52,6 +52,9 @@ func gptParts(v volume, head []byte, sector int64) ([]Range, error) {
 		return nil, errDoubt("the header's checksum is wrong")
 	}
 	at, n, size := le.Uint64(head[72:]), le.Uint32(head[80:]), le.Uint32(head[84:])
+	if alternate := le.Uint64(head[32:]); alternate >= uint64(v.size()/sector) { // of a striped array, one of whose members this is
+		return nil, errDoubt("the table's copy lies at %d, past the disk's end", alternate)
+	}
 	if n > maxPartitions || size < 128 || size > 4096 || at > uint64(v.size()/sector) {
 		return nil, errDoubt("%d entries of %d bytes at %d", n, size, at)
 	}

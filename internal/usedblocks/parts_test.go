@@ -73,6 +73,14 @@ func TestGPT(t *testing.T) {
 		require.True(t, inSectors(r, 2048, 133119) || inSectors(r, 133120, 198655), "%v", r)
 	}
 
+	large, err := os.ReadFile(path) // as a member of a striped array sees the array's table
+	require.NoError(t, err)
+	part := filepath.Join(t.TempDir(), "member")
+	require.NoError(t, os.WriteFile(part, large[:232<<20], 0o600))
+	free, found = look(t, part)
+	require.Empty(t, free)
+	require.ErrorContains(t, found[0].Err, "past the disk's end")
+
 	damage(t, path, 512+16) // the checksum
 	free, found = look(t, path)
 	require.Empty(t, free)
@@ -120,14 +128,15 @@ func TestLeftovers(t *testing.T) {
 	require.ErrorContains(t, found[0].Err, "looks like mbr and like ext4")
 
 	for _, s := range signatures {
-		if s.offset < 0 {
-			continue
-		}
 		path := image(t, 64<<20)
 		sh(t, "mkfs.btrfs", "-q", "-f", "--mixed", path)
 		f, err := os.OpenFile(path, os.O_RDWR, 0)
 		require.NoError(t, err)
-		_, err = f.WriteAt([]byte(s.magic), s.offset)
+		at := s.offset
+		if at < 0 { // the image's size is a multiple of all their units
+			at += 64 << 20
+		}
+		_, err = f.WriteAt([]byte(s.magic), at)
 		require.NoError(t, errors.Join(err, f.Close()))
 		free, found := look(t, path)
 		require.Empty(t, free, "%q", s.magic)
@@ -141,11 +150,19 @@ func TestHibernatedSwap(t *testing.T) {
 	sh(t, "mkswap", path)
 	free, _ := look(t, path)
 	require.Equal(t, []Range{{4096, 16<<20 - 4096}}, free)
+	require.NoError(t, os.Truncate(path, 17<<20)) // what lies behind it is not swap
+	free, _ = look(t, path)
+	require.Equal(t, []Range{{4096, 16<<20 - 4096}}, free)
+	require.NoError(t, os.Truncate(path, 15<<20))
+	free, found := look(t, path)
+	require.Empty(t, free)
+	require.Equal(t, []string{"swap!"}, kinds(found))
+	require.NoError(t, os.Truncate(path, 16<<20))
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	require.NoError(t, err)
 	_, err = f.WriteAt([]byte("S1SUSPEND\x00"), 4086)
 	require.NoError(t, errors.Join(err, f.Close()))
-	free, found := look(t, path)
+	free, found = look(t, path)
 	require.Empty(t, free)
 	require.Equal(t, []string{"swap!"}, kinds(found))
 }

@@ -20,11 +20,20 @@ func isSwap(v volume) bool {
 	return page != 0
 }
 
-// swapFree knows the header page; the rest is memory that no boot will ask for, unless it is an image to resume from.
+// swapFree knows the header page; the rest, as far as the header says, is memory that no boot will ask for, unless it is an
+// image to resume from. What lies behind is somebody else's: DRBD's metadata, say.
 func swapFree(_ *search, v volume, _ int) ([]Range, error) {
 	page, sig := swapPage(v)
 	if sig != "SWAPSPACE2" {
 		return nil, errDoubt("holds a hibernated system")
 	}
-	return []Range{{page, v.size() - page}}, nil
+	var info [8]byte
+	if err := v.read(info[:], 1024); err != nil {
+		return nil, err
+	}
+	version, last := le.Uint32(info[:]), int64(le.Uint32(info[4:]))
+	if version != 1 || last < 1 || last >= v.size()/page {
+		return nil, errDoubt("version %d, of %d pages", version, last+1)
+	}
+	return []Range{{page, last * page}}, nil
 }
