@@ -1,6 +1,7 @@
 package usedblocks
 
 import (
+	"bytes"
 	"cmp"
 	"hash/crc32"
 	"slices"
@@ -45,25 +46,49 @@ func lvmFree(s *search, v volume, depth int) ([]Range, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, a := range areas {
-		text, err := lvmText(v, a)
-		if err != nil {
-			return nil, err
-		}
-		if text == nil {
-			continue // another area may hold it
-		}
-		group, err := parseLVM(text)
-		if err != nil {
-			return nil, err
-		}
-		p, err := newPV(v, group, uuid)
-		if err != nil {
-			return nil, err
-		}
-		return p.free(s, depth)
+	text, err := lvmMetadata(v, areas)
+	if err != nil {
+		return nil, err
 	}
-	return nil, errDoubt("there is no metadata")
+	group, err := parseLVM(text)
+	if err != nil {
+		return nil, err
+	}
+	p, err := newPV(v, group, uuid)
+	if err != nil {
+		return nil, err
+	}
+	free, err := p.free(s, depth)
+	if err != nil {
+		return nil, err
+	}
+	switch now, err := lvmMetadata(v, areas); {
+	case err != nil:
+		return nil, err
+	case !bytes.Equal(now, text): // a snapshot may have been made, and reads what its origin has let go of since
+		return nil, errDoubt("its metadata changed meanwhile")
+	}
+	return free, nil
+}
+
+// lvmMetadata reads the current metadata of all areas, which is the same.
+func lvmMetadata(v volume, areas []Range) (text []byte, err error) {
+	for _, a := range areas {
+		b, err := lvmText(v, a)
+		switch {
+		case err != nil:
+			return nil, err
+		case b == nil: // another area may hold it
+		case text != nil && !bytes.Equal(b, text):
+			return nil, errDoubt("its copies of the metadata differ")
+		default:
+			text = b
+		}
+	}
+	if text == nil {
+		return nil, errDoubt("there is no metadata")
+	}
+	return text, nil
 }
 
 // pvHeader is the volume's name and where its metadata areas lie.
