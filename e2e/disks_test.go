@@ -134,7 +134,8 @@ func TestDisksGrowMoveComeAndGo(t *testing.T) {
 	harness.Run(t, "losetup", "--detach", old)
 	stranger := filepath.Join(m.dir, "stranger")
 	require.NoError(t, os.WriteFile(stranger, make([]byte, 16<<20), 0o600))
-	harness.Run(t, "losetup", old, stranger) // its clean-up is the first's
+	harness.Run(t, "losetup", old, stranger)
+	harness.DetachAtTheEnd(t, old, stranger)
 	b.Device = harness.Attach(t, b.File)
 	require.NotEqual(t, old, b.Device)
 	m.agent.Start(t)

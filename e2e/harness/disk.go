@@ -42,14 +42,35 @@ func NewDisk(t T, dir, name string, size int64) *Disk {
 func Attach(t T, file string) string {
 	t.Helper()
 	dev := strings.TrimSpace(Run(t, "losetup", "--find", "--show", file))
+	DetachAtTheEnd(t, dev, file)
+	return dev
+}
+
+// DetachAtTheEnd detaches a loop device from a file when the run ends, unless the test has done so: the device may be another's then.
+func DetachAtTheEnd(t T, dev, file string) {
+	t.Helper()
 	t.Cleanup(func() {
+		if behind, err := os.ReadFile(filepath.Join("/sys/block", filepath.Base(dev), "loop/backing_file")); err != nil || !isFile(strings.TrimSpace(string(behind)), file) {
+			return
+		}
 		ctx, cancel := cleanupContext()
 		defer cancel()
 		if _, err := Try(ctx, "losetup", "--detach", dev); err != nil {
 			t.Logf("cleanup: %v", err)
 		}
 	})
-	return dev
+}
+
+// isFile tells whether what the kernel calls a file is the one of that name.
+func isFile(kernels, name string) bool {
+	path, err := filepath.Abs(name)
+	if err != nil {
+		return false
+	}
+	if real, err := filepath.EvalSymlinks(path); err == nil {
+		path = real
+	}
+	return strings.TrimSuffix(kernels, " (deleted)") == path
 }
 
 // Format makes a file system: ext4, xfs or btrfs.
