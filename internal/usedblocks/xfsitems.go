@@ -55,12 +55,27 @@ func (x *xfs) look() (*xfsLog, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &xfsLog{x: x, before: map[int64]xlogAt{}, open: map[uint32]*xlogCheckpoint{}, from: newest.tail}
+	// For a moment, while a checkpoint is taken over and nothing else waits to be written back, Linux calls the record of its commit
+	// the tail, and where it began lies before. The tail that this very record tells is older. Where that is overwritten already, much
+	// waits, and the tail is where a checkpoint begins.
+	if b, err := x.sectors(newest.tail, 1); err == nil {
+		if r, ok := x.record(b, newest.tail.sector()); ok && r.lsn == newest.tail && r.tail < r.lsn {
+			if l, err := x.lookFrom(r.tail, newest.lsn); err == nil {
+				return l, nil
+			}
+		}
+	}
+	return x.lookFrom(newest.tail, newest.lsn)
+}
+
+// lookFrom reads the log from a record to at least the newest.
+func (x *xfs) lookFrom(tail, newest xlogAt) (l *xfsLog, err error) {
+	l = &xfsLog{x: x, before: map[int64]xlogAt{}, open: map[uint32]*xlogCheckpoint{}, from: tail}
 	l.from, err = l.read(l.open, func(block int64, start xlogAt) bool {
 		l.before[block] = max(l.before[block], start)
 		return len(l.before) <= xlogMaxSeen
 	})
-	if err == nil && l.last < newest.lsn {
+	if err == nil && l.last < newest {
 		err = errDoubt("its log is written just now")
 	}
 	return l, err
