@@ -63,26 +63,3 @@ func TestGracePeriod(t *testing.T) {
 	require.NoError(t, gracePeriod())
 	require.EqualValues(t, 1, word(1), "the program runs still")
 }
-
-// Where the kernel lets a task preempt programs, it does not preempt the one that copies: what it writes meanwhile would be missed.
-func TestWhoCopiesIsNotPreempted(t *testing.T) {
-	needKernel(t)
-	kernel, err := btf.LoadKernelSpec()
-	require.NoError(t, err)
-	var function *btf.Func
-	if kernel.TypeByName("bpf_preempt_disable", &function) != nil {
-		t.Skip("this kernel, older than 6.11, has no bpf_preempt_disable; its programs are never preempted")
-	}
-	c := open(t, testOptions(t, 1<<20, testDisk(t, 0, 8<<20)))
-	info, err := c.programs[queueProgram].Info()
-	require.NoError(t, err)
-	code, err := info.Instructions()
-	require.NoError(t, err)
-	calls := 0
-	for _, i := range code {
-		if i.IsKfuncCall() {
-			calls++
-		}
-	}
-	require.Equal(t, 2, calls, "bpf_preempt_disable and bpf_preempt_enable")
-}

@@ -18,13 +18,19 @@
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
 
-inline_always void queued(struct bio *bio, u32 opf, struct disk *d)
+SEC("tp_btf/block_bio_queue")
+int on_queue(u64 *ctx)
 {
+	struct bio *bio = (struct bio *)ctx[0];
+	u32 opf = bio->bi_opf;
+	u8 op = opf & REQ_OP_MASK;
+	if (!(op & 1)) /* what changes a disk is odd */
+		return 0;
+	struct disk *d = disk_of(bio->bi_bdev->bd_disk);
 	struct control *c = the_control();
 	struct work *w = the_work();
-	if (!c || !w)
-		return;
-	u8 op = opf & REQ_OP_MASK;
+	if (!d || !c || !w)
+		return 0;
 	u64 sector = bio->bi_iter.bi_sector;
 	u32 bytes = bio->bi_iter.bi_size;
 	w->sector = sector;
@@ -35,7 +41,7 @@ inline_always void queued(struct bio *bio, u32 opf, struct disk *d)
 	if (!bytes) {
 		if (w->flags & FLAG_PREFLUSH)
 			emit_range(w, 0, OP_FLUSH);
-		return;
+		return 0;
 	}
 	u64 inside = bytes_inside(d, sector, bytes);
 	mark(dirty_region(c) + d->word, d->shift, sector, inside);
@@ -43,24 +49,6 @@ inline_always void queued(struct bio *bio, u32 opf, struct disk *d)
 		__sync_fetch_and_add(&d->written, bytes >> 9);
 	if (inside < bytes || emit(w, bio, op))
 		drop(c, bio, d, sector, bytes, inside);
-}
-
-SEC("tp_btf/block_bio_queue")
-int on_queue(u64 *ctx)
-{
-	struct bio *bio = (struct bio *)ctx[0];
-	u32 opf = bio->bi_opf;
-	if (!(opf & 1)) /* what changes a disk is odd */
-		return 0;
-	struct disk *d = disk_of(bio->bi_bdev->bd_disk);
-	if (!d)
-		return 0;
-	/* Since Linux 7 a task may preempt a program, and what that task writes is skipped. A copy takes long enough for it. */
-	if (bpf_preempt_disable)
-		bpf_preempt_disable();
-	queued(bio, opf, d);
-	if (bpf_preempt_enable)
-		bpf_preempt_enable();
 	return 0;
 }
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
 /*
  * What capture.bpf.c uses of the kernel: types, helpers and the few struct members it touches. The members' offsets
- * are relocated when the programs are loaded (CO-RE), so no vmlinux.h of one kernel is baked in. Nothing that must be
- * there is newer than Linux 6.1.
+ * are relocated when the programs are loaded (CO-RE), so no vmlinux.h of one kernel is baked in. Nothing here is newer
+ * than Linux 6.1.
  */
 #pragma once
 
@@ -41,10 +41,6 @@ static void (*bpf_ringbuf_submit)(void *data, u64 flags) = (void *)132;
 static void (*bpf_ringbuf_discard)(void *data, u64 flags) = (void *)133;
 static u64 (*bpf_ringbuf_query)(void *ring, u64 flags) = (void *)134;
 static long (*bpf_loop)(u32 count, void *callback, void *ctx, u64 flags) = (void *)181;
-
-/* Where the kernel has them; 0 elsewhere. */
-extern void bpf_preempt_disable(void) __attribute__((weak, section(".ksyms")));
-extern void bpf_preempt_enable(void) __attribute__((weak, section(".ksyms")));
 
 #define RELOCATED __attribute__((preserve_access_index))
 #define field_exists(field) __builtin_preserve_field_info(field, 2 /* BPF_FIELD_EXISTS */)
