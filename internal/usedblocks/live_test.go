@@ -94,11 +94,14 @@ func find(t testing.TB, dev string) ([]Range, Content) {
 	return free, found[0]
 }
 
-// hurryXFS has XFS write its log back every second instead of every thirty.
-func hurryXFS(t testing.TB) {
+// hurryXFS has XFS write its log back every second; calmXFS every thirty, as it does if nobody says otherwise.
+func hurryXFS(t testing.TB) { writesBackEvery(t, "100") }
+func calmXFS(t testing.TB)  { writesBackEvery(t, "3000") }
+
+func writesBackEvery(t testing.TB, centisecs string) {
 	const knob = "/proc/sys/fs/xfs/xfssyncd_centisecs"
 	was, err := os.ReadFile(knob)
-	if err != nil || os.WriteFile(knob, []byte("100"), 0o644) != nil {
+	if err != nil || os.WriteFile(knob, []byte(centisecs), 0o644) != nil {
 		return // not there before the module is, or not allowed: it takes longer
 	}
 	t.Cleanup(func() { _ = os.WriteFile(knob, was, 0o644) })

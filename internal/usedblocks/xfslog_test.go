@@ -24,6 +24,7 @@ func TestXFSBelievesNoTreeThatIsNotInPlace(t *testing.T) {
 			continue
 		}
 		t.Run(y.name, func(t *testing.T) {
+			calmXFS(t)
 			path, dev, dir := y.make(t)
 			c := &churn{rng: newRand(t), dir: dir, room: y.bytes / 8}
 			f, size := direct(t, dev)
@@ -107,6 +108,7 @@ func TestXFSProof(t *testing.T) {
 // The log is read as xfs_logprint reads it, also where it goes around its end.
 func TestXFSLogIsReadAsByOthers(t *testing.T) {
 	needRoot(t, "mkfs.xfs", "xfs_logprint")
+	calmXFS(t)
 	y := systems[slices.IndexFunc(systems, func(y system) bool { return y.name == "xfs-1k" })]
 	path, dev, dir := y.make(t)
 	rng := newRand(t)
