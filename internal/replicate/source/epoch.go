@@ -74,7 +74,7 @@ func (x *session) succeed() error {
 	before := x.s.overflow
 	x.s.overflow = overflow{}
 	if before.epoch != x.s.ep.number && x.overflows(&e) {
-		x.s.overflow = overflow{epoch: e.number, since: now, round: now, wrote: x.s.meter.load.written}
+		x.s.overflow = overflow{epoch: e.number, since: now, round: now, wrote: x.s.meter.load.written, sent: x.s.meter.raw.Load()}
 	}
 	return x.open(e, false)
 }

@@ -22,6 +22,7 @@ type overflow struct {
 	round time.Time // when the last began
 	paid  time.Time // it owed nothing any more; zero: it does yet
 	wrote uint64    // bytes, by the load's count, when the last began
+	sent  uint64    // bytes before compression, by then
 	times float64   // so often was each byte that it owed written since the round before, on average
 }
 
@@ -51,6 +52,14 @@ func (o *overload) sample(seconds float64, written, raw uint64, busy int64) {
 		o.capacity = float64(raw-o.raw) / at
 	}
 	o.written, o.raw, o.busy = written, raw, busy
+}
+
+// took tells that so much was read, sent and acknowledged in a time. A link that was slow when it was last busy may not be any more,
+// and what little a round sends does not make it busy.
+func (o *overload) took(raw uint64, d time.Duration) {
+	if d > 0 {
+		o.capacity = max(o.capacity, float64(raw)/d.Seconds())
+	}
 }
 
 // written counts the bytes written to the disks, as the kernel does, which counts also what the ring had no room for; else what the
@@ -107,11 +116,12 @@ func (x *session) again(now time.Time) (bool, error) {
 	}
 	if o.paid.IsZero() {
 		o.paid = now
+		x.s.meter.load.took(x.s.meter.raw.Load()-o.sent, now.Sub(o.round))
 	}
 	if now.Sub(o.round) < cycleEvery || now.Sub(o.paid) < o.rest() {
 		return true, nil
 	}
-	o.round, o.paid = now, time.Time{}
+	o.round, o.paid, o.sent = now, time.Time{}, x.s.meter.raw.Load()
 	return true, x.renew()
 }
 

@@ -111,6 +111,27 @@ func linkInUse(t *testing.T, link, rate, blocks int) float64 {
 	return used
 }
 
+// A link that was slow, or took nothing, while it was measured, and is not any more: as little as is sent in rounds would not tell.
+func TestOverflowEndsWithTheCause(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := bench(t, 64<<10, 1024*testBlock)
+		m.host.readable = true
+		noise := rand.NewChaCha8([32]byte{4})
+		m.build(nil)
+		m.run()
+		m.wait("continuous", inPhase(PhaseContinuous))
+		m.source.SetBandwidth(MinBandwidth)
+		m.flood(noise, 2*MinBandwidth, 2*time.Minute, func(st Status) bool { return st.Rounds > 1 })
+		require.True(t, m.source.Status().Overflow)
+		m.source.SetBandwidth(0)
+		took := m.flood(noise, 2*MinBandwidth, 10*time.Minute, inPhase(PhaseContinuous))
+		t.Logf("continuous after %s", took)
+		require.Less(t, took, overflowTry/4)
+		m.end()
+		m.check()
+	})
+}
+
 // The control plane calls a server NOT_CONVERGING whose copy began anew three times over half an hour and never was complete.
 // This is what such a server's agent does all that time.
 func TestOverflowTriesAgainAndAgain(t *testing.T) {
