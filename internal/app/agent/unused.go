@@ -43,12 +43,12 @@ func (unusedBlocks) Commit(ctx context.Context) error {
 
 func (u unusedBlocks) Find(ctx context.Context, disk uint16, sure bool) ([]source.Range, error) {
 	d := u.disks[disk]
-	here, err := mountedFrom(d.Device)
-	if err != nil {
-		return nil, fault.New(fault.Transient, "agent: mounted file systems", "%w", err)
-	}
 	o := usedblocks.Options{}
 	if sure {
+		here, err := mountedFrom(d.Device)
+		if err != nil {
+			return nil, fault.New(fault.Transient, "agent: mounted file systems", "%w", err)
+		}
 		o.Mounted = here.has
 	}
 	free, found, err := usedblocks.Find(ctx, d.Reader, int64(d.Bytes), o)
