@@ -12,6 +12,17 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+// narrow is a source that is continuous, and has a link of so many bytes per second from then on. outran may be nil.
+func narrow(t *testing.T, ring uint64, blocks, link int, outran func() bool) *model {
+	m := bench(t, ring, blocks*testBlock)
+	m.outran, m.host.readable = outran, true
+	m.build(nil)
+	m.run()
+	m.wait("continuous", inPhase(PhaseContinuous))
+	m.source.SetBandwidth(int64(link))
+	return m
+}
+
 // flood writes random blocks at so many bytes per second for a while, or until it is told to stop.
 func (m *model) flood(noise *rand.ChaCha8, rate int, d time.Duration, stop func(Status) bool) time.Duration {
 	blocks := len(m.host.disks[0]) / testBlock
@@ -50,13 +61,8 @@ func TestOverflowIsOneEpoch(t *testing.T) {
 
 func overflowed(t *testing.T, outran func() bool) (time.Duration, Status) {
 	const link = 256 << 10
-	m := bench(t, 256<<10, 1024*testBlock)
-	m.outran, m.host.readable = outran, true
 	noise := rand.NewChaCha8([32]byte{1})
-	m.build(nil)
-	m.run()
-	m.wait("continuous", inPhase(PhaseContinuous))
-	m.source.SetBandwidth(link)
+	m := narrow(t, 256<<10, 1024, link, outran)
 	never := func(Status) bool { return false }
 	m.flood(noise, 2*link, 30*time.Second, never)
 	took := m.flood(noise, link/2, 20*time.Minute, func(st Status) bool { return st.Complete && st.Phase == PhaseContinuous })
@@ -85,13 +91,8 @@ func TestOverflowRests(t *testing.T) {
 // are written in turn at so many bytes per second.
 func linkInUse(t *testing.T, link, rate, blocks int) float64 {
 	const lasts = 30 * time.Second
-	m := bench(t, 64<<10, 8192*testBlock)
 	var over atomic.Bool
-	m.outran, m.host.readable = func() bool { return !over.Load() }, true
-	m.build(nil)
-	m.run()
-	m.wait("continuous", inPhase(PhaseContinuous))
-	m.source.SetBandwidth(int64(link))
+	m := narrow(t, 64<<10, 8192, link, func() bool { return !over.Load() })
 	at, wire, from := 0, uint64(0), time.Time{}
 	m.flow(rand.NewChaCha8([32]byte{3}), rate, 2*lasts, func() int { at++; return (at - 1) % blocks }, func(st Status) bool {
 		if from.IsZero() && st.Rounds == 2 {
@@ -114,13 +115,8 @@ func linkInUse(t *testing.T, link, rate, blocks int) float64 {
 // A link that was slow, or took nothing, while it was measured, and is not any more: as little as is sent in rounds would not tell.
 func TestOverflowEndsWithTheCause(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := bench(t, 64<<10, 1024*testBlock)
-		m.host.readable = true
 		noise := rand.NewChaCha8([32]byte{4})
-		m.build(nil)
-		m.run()
-		m.wait("continuous", inPhase(PhaseContinuous))
-		m.source.SetBandwidth(MinBandwidth)
+		m := narrow(t, 64<<10, 1024, MinBandwidth, nil)
 		m.flood(noise, 2*MinBandwidth, 2*time.Minute, func(st Status) bool { return st.Rounds > 1 })
 		require.True(t, m.source.Status().Overflow)
 		m.source.SetBandwidth(0)
@@ -136,13 +132,8 @@ func TestOverflowEndsWithTheCause(t *testing.T) {
 // This is what such a server's agent does all that time.
 func TestOverflowTriesAgainAndAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := bench(t, 64<<10, 128*testBlock)
-		m.host.readable = true
 		noise := rand.NewChaCha8([32]byte{2})
-		m.build(nil)
-		m.run()
-		m.wait("continuous", inPhase(PhaseContinuous))
-		m.source.SetBandwidth(MinBandwidth)
+		m := narrow(t, 64<<10, 128, MinBandwidth, nil)
 		lost, complete := time.Time{}, false
 		var opened []time.Duration
 		epoch := uint64(1)
